@@ -12,11 +12,12 @@ from virtbackup_async.cli.main import virtbackup
 
 NAMES = [
     "BackupPreview", "BackupRun", "CleanRun", "Config", "CopyRun", "Definition", "ForgetRun",
-    "FoundBackup", "Listing", "Passphrase", "RecoveryKey", "RepairRun", "RestoredDomain", "Stats",
-    "VerifyRun", "VirtBackup", "VirtBackupError", "__version__", "load_config", "open_virtbackup",
+    "FoundBackup", "Listing", "RepairRun", "RestoredDomain", "Stats", "VerifyRun", "VirtBackup",
+    "VirtBackupError", "__version__", "load_config", "open_virtbackup",
 ]  # fmt: skip
 
 METHODS = {
+    "accept": ["words", "dry_run"],
     "backup": ["groups", "wait_s", "allow_empty", "note", "pin", "estimate"],
     "check": ["words", "max_age"],
     "clean": ["groups", "broken", "complete", "dry_run", "drop_damaged", "wait_s", "accepted"],

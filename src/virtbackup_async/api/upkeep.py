@@ -1,10 +1,10 @@
-"""Methods that keep targets in order: clean, forget, verify, repair, doctor."""
+"""Methods that keep targets in order: clean, forget, verify, repair, accept, doctor."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from virtbackup_async.api.methods import Methods
-from virtbackup_async.events import Finding
+from virtbackup_async.events import Finding, TargetAccepted
 
 if TYPE_CHECKING:
     from virtbackup_async.engine.clean.clean import CleanRun
@@ -93,7 +93,6 @@ class Upkeep(Methods):
         not_verified_since: str | None = None,
         sample: str | None = None,
         quick: bool = False,
-        read_data: str | None = None,
     ) -> "VerifyRun":
         """Read backups and compare them with the digests that were recorded.
 
@@ -105,8 +104,6 @@ class Upkeep(Methods):
                 since a date.
             sample: only ``5`` or ``10%`` of them, a new choice every day.
             quick: read no data: only check that all of it exists.
-            read_data: how much to read, chosen at random: ``2%``, ``10GiB`` or ``all``; None for
-                what the groups say, or all in a directory and 2% elsewhere.
 
         Raises:
             NotFoundError: there is no backup.
@@ -116,7 +113,7 @@ class Upkeep(Methods):
         from virtbackup_async.engine.verify.verify import run_verify
 
         request = VerifyRequest(
-            tuple(groups), tuple(domains), newer_than, not_verified_since, sample, quick, read_data
+            tuple(groups), tuple(domains), newer_than, not_verified_since, sample, quick
         )
         return await run_verify(await self._ready(), request)
 
@@ -154,6 +151,23 @@ class Upkeep(Methods):
         from virtbackup_async.engine.verify.repair import RepairRequest, run_repair
 
         return await run_repair(await self._ready(), RepairRequest(groups, quick))
+
+    async def accept(
+        self, words: Sequence[str], *, dry_run: bool = False
+    ) -> tuple[TargetAccepted, ...]:
+        """Take targets as they are now for what this host has seen in them.
+
+        Args:
+            words: groups, and single domains of groups.
+            dry_run: only say what would be accepted.
+
+        Raises:
+            NotFoundError: a named group does not exist, or a named domain is unknown.
+            StorageError: a target cannot be read, or the memory cannot be written.
+        """
+        from virtbackup_async.engine.inventory.accept import AcceptRequest, run_accept
+
+        return await run_accept(await self._ready(), AcceptRequest(tuple(words), dry_run))
 
     async def doctor(
         self, groups: Sequence[str] = (), *, freeze: bool = False

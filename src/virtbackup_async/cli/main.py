@@ -44,6 +44,10 @@ _COMMANDS = {
         "Let a pinned backup be cleaned again.",
         attribute="unpin",
     ),
+    "accept": Entry(
+        "virtbackup_async.cli.commands.accept",
+        "Accept that a target is older than it was.",
+    ),
     "doctor": Entry(
         "virtbackup_async.cli.commands.doctor", "Look for problems that would make backups fail."
     ),

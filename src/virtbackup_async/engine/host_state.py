@@ -13,6 +13,7 @@ import platformdirs
 from anyio import to_thread
 from msgspec import Struct
 
+from virtbackup_async.catalog.heads import TargetMemory
 from virtbackup_async.catalog.host_notes import HostNotes, Note, Notes
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config
@@ -47,7 +48,7 @@ class Host(Struct, frozen=True):
         Raises:
             StorageError: it cannot be written, or could be forged.
         """
-        await to_thread.run_sync(self._check_state_directory)
+        await to_thread.run_sync(self.check_state_directory)
         try:
             path = catalog.pending_path(pending)
             return await self.notes.create(pending, path, catalog.target)
@@ -71,7 +72,7 @@ class Host(Struct, frozen=True):
         Raises:
             StorageError: they cannot be read, or could be forged.
         """
-        await to_thread.run_sync(self._check_state_directory)
+        await to_thread.run_sync(self.check_state_directory)
         return await self.notes.scan()
 
     def target_around(self, path: Path) -> Path | None:
@@ -97,7 +98,23 @@ class Host(Struct, frozen=True):
                     "who may write to a target could make an image read or write any file.",
                 )
 
-    def _check_state_directory(self) -> None:
+    def memory(self, target: StorageLocation) -> TargetMemory:
+        """Return what this host remembers of a target. Blocks.
+
+        Raises:
+            StorageError: the state directory is in a target, or the target cannot be reached.
+            CorruptError: the target's repository is damaged.
+            ConfigError: the target's key file does not fit.
+        """
+        self.check_state_directory()
+        return TargetMemory(self.notes.state_directory, target)
+
+    def check_state_directory(self) -> None:
+        """Make sure that the state directory is in no target, where others can write. Blocks.
+
+        Raises:
+            StorageError: it is in one.
+        """
         state = self.notes.state_directory
         target = self.target_around(state)
         if target is not None:

@@ -55,6 +55,7 @@ from virtbackup_async.events.inventory import (
     PinChanged,
     ReportWritten,
     RepositoryStats,
+    TargetAccepted,
     TargetUnreadable,
     UnclaimedBackups,
 )
@@ -187,6 +188,7 @@ __all__ = [
     "StatusShown",
     "StatusTarget",
     "Summary",
+    "TargetAccepted",
     "TargetPlanned",
     "TargetSpace",
     "TargetUnreadable",
@@ -266,6 +268,7 @@ Event = (
     | PendingUndone
     | PendingLeft
     | PinChanged
+    | TargetAccepted
     | Summary
 )
 

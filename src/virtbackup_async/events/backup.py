@@ -163,7 +163,9 @@ class BackupDone(Struct, frozen=True):
     ``not_quiesced`` says why a guest that should have been quiesced was not. ``read_bytes`` is less
     than ``data_bytes`` if only changes were read; ``audit_failures`` counts the disks whose dirty
     bitmap was wrong. ``missing`` are disks that should have been backed up and could not be, and
-    disks of the previous backup that the configuration does not exclude.
+    disks of the previous backup that the configuration does not exclude. ``sequence`` and
+    ``definition_hash`` are the domain's head in the target: whoever keeps them notices if the
+    target becomes older.
     """
 
     kind: ClassVar[str] = "backup_done"
@@ -181,6 +183,8 @@ class BackupDone(Struct, frozen=True):
     not_quiesced: str | None = None
     missing: tuple[str, ...] = ()
     uuid: str | None = None
+    sequence: int | None = None
+    definition_hash: str | None = None
 
 
 class BackupFailed(Struct, frozen=True):

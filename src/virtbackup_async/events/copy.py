@@ -33,7 +33,8 @@ class CopyDone(Struct, frozen=True):
     """A backup is complete in the other target: ``list`` shows it there from now on.
 
     ``skipped_bytes`` of its data were in that target already, and were not read.
-    ``definition`` is the one in the other target.
+    ``definition`` is the one in the other target, and so are its ``sequence`` and
+    ``definition_hash``.
     """
 
     kind: ClassVar[str] = "copy_done"
@@ -48,6 +49,8 @@ class CopyDone(Struct, frozen=True):
     stored_bytes: int
     duration_s: float
     uuid: str | None = None
+    sequence: int | None = None
+    definition_hash: str | None = None
 
 
 class CopySkipped(Struct, frozen=True):

@@ -8,7 +8,8 @@ from msgspec import Struct
 class ListedBackup(Struct, frozen=True, gc=False):
     """One complete backup, as ``list`` shows it.
 
-    ``state`` is ``good`` (``verify`` found it intact), ``unverified`` or ``damaged``.
+    ``state`` is ``good`` (``verify`` found it intact), ``unverified`` or ``damaged``. ``sequence``
+    is the number of its definition among those of the domain, and ``definition_hash`` its hash.
     """
 
     kind: ClassVar[str] = "backup"
@@ -33,6 +34,8 @@ class ListedBackup(Struct, frozen=True, gc=False):
     age_s: float = 0.0
     uuid: str | None = None
     host: str | None = None
+    sequence: int | None = None
+    definition_hash: str | None = None
 
 
 class ListedDomain(Struct, frozen=True):
@@ -78,6 +81,25 @@ class UnclaimedBackups(Struct, frozen=True):
     target: str
     domains: tuple[str, ...]
     backups: int
+
+
+class TargetAccepted(Struct, frozen=True):
+    """`accept` takes a domain's backups in a target as they are for what this host has seen.
+
+    ``contradictions`` is what had been noticed. ``backup``, ``sequence`` and ``definition_hash``
+    are those of its newest definition, null if there is none. With ``dry_run`` nothing was done.
+    """
+
+    kind: ClassVar[str] = "target_accepted"
+    group: str
+    domain: str
+    target: str
+    contradictions: tuple[str, ...]
+    backup: str | None = None
+    sequence: int | None = None
+    definition_hash: str | None = None
+    uuid: str | None = None
+    dry_run: bool = False
 
 
 class PinChanged(Struct, frozen=True):

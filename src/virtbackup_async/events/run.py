@@ -32,7 +32,10 @@ class RunStarted(Struct, frozen=True):
 
 
 class Warned(Struct, frozen=True):
-    """Something the admin should know; the run continues."""
+    """Something the admin should know; the run continues.
+
+    ``code`` says what, where a program may want to know; it never changes.
+    """
 
     kind: ClassVar[str] = "warning"
     message: str
@@ -40,6 +43,7 @@ class Warned(Struct, frozen=True):
     group: str | None = None
     backup: str | None = None
     uuid: str | None = None
+    code: str | None = None
 
 
 class HookStarted(Struct, frozen=True):
@@ -114,7 +118,9 @@ class Summary(Struct, frozen=True):
     """The last event of every command.
 
     ``not_started`` are the domains of the run that were not started. The bytes are those of all
-    backups that are done.
+    backups that are done. ``heads`` has a line for each of them, to compare with later:
+    ``web 7:9f86d081884c7d65``. ``contradictions`` are the warnings that a target is older than it
+    was, or was changed.
     """
 
     kind: ClassVar[str] = "summary"
@@ -132,3 +138,5 @@ class Summary(Struct, frozen=True):
     data_bytes: int = 0
     read_bytes: int = 0
     stored_bytes: int = 0
+    heads: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()

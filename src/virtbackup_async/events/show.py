@@ -62,7 +62,8 @@ class ShownBackup(Struct, frozen=True):
     ``state`` is ``good``, ``unverified``, ``damaged`` or ``broken``; of a broken one only the
     names, ``error`` and perhaps the date are known. ``frees_bytes`` is the space that removing it
     alone frees, null if that cannot be measured. ``copied_from`` is the target in which a copied
-    backup was made.
+    backup was made. ``sequence`` is the number of its definition among those of the domain, and
+    ``definition_hash`` its hash.
     """
 
     kind: ClassVar[str] = "backup_details"
@@ -95,3 +96,5 @@ class ShownBackup(Struct, frozen=True):
     skipped: tuple[ShownLack, ...] = ()
     commands: tuple[str, ...] = ()
     copied_from: str | None = None
+    sequence: int | None = None
+    definition_hash: str | None = None

@@ -58,11 +58,20 @@ class JumpFacts(Struct, frozen=True, gc=False):
     command: tuple[str, ...] = ()
 
 
+class Contradicted(Struct, frozen=True, gc=False):
+    """Something that this host has seen otherwise in a target, and what to do."""
+
+    message: str
+    advice: str
+
+
 class GuestFacts(Struct, frozen=True):
     """The backups of one domain in one group.
 
     Attributes:
         max_age_s: how old the newest intact backup may become; None if that is not known.
+        contradictions: what this host has seen otherwise in the target, each with what to do.
+        head: number and hash of its newest definition, to compare with later.
         is_known: whether libvirt knows the domain; None if libvirt did not answer.
         backups: oldest first.
         jump: the first sudden change of its data that nobody has accepted.
@@ -76,6 +85,8 @@ class GuestFacts(Struct, frozen=True):
     backups: tuple[BackupFacts, ...] = ()
     broken: tuple[BrokenFacts, ...] = ()
     jump: JumpFacts | None = None
+    contradictions: tuple[Contradicted, ...] = ()
+    head: str | None = None
 
 
 class RepositoryFacts(Struct, frozen=True):

@@ -4,7 +4,7 @@
 
     0 ok         each guest has one
     1 warning    each guest has one, and something else is wrong with a guest
-    2 critical   some guest has none that is young enough
+    2 critical   some guest has none that is young enough, or its target was changed
     3 unknown    a target cannot be read, or there is no guest
 
 Pure. The line has no ``|`` but the one before the performance data, and no line break.
@@ -78,6 +78,8 @@ def _of_guest(guest: GuestLine, max_age_s: float | None) -> GuestHealth | None:
 def _judged(guest: GuestLine, limit_s: float | None) -> tuple[str, str]:
     if guest.standing is Standing.UNKNOWN:
         return UNKNOWN, "its target cannot be read"
+    if guest.contradictions:
+        return CRITICAL, guest.contradictions[0].message
     if guest.age_s is None:
         return CRITICAL, next(iter(guest.reasons), "it has no good backup")
     if limit_s is not None and guest.age_s > limit_s:
@@ -99,8 +101,10 @@ def _sentence(guests: Sequence[GuestLine], found: Sequence[GuestHealth], status:
     names = ", ".join(f"{one.guest} ({one.reason})" for one in worst[:_SHOWN])
     more = f" and {len(worst) - _SHOWN} more" if len(worst) > _SHOWN else ""
     is_one = len(worst) == 1
+    is_changed = any(guest.contradictions for guest in guests)
+    changed = ", or backups that were changed" if is_changed else ""
     what = {
-        CRITICAL: f"{'has' if is_one else 'have'} no good backup that is young enough",
+        CRITICAL: f"{'has' if is_one else 'have'} no good backup that is young enough{changed}",
         UNKNOWN: f"{'is' if is_one else 'are'} not known",
         WARNING: "can be restored, with a flaw",
     }[status]

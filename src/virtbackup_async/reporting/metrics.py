@@ -27,6 +27,7 @@ from virtbackup_async.reporting.overview.parts import Overview, Standing
 OVERVIEW_HELP: Mapping[str, str] = {
     "virtbackup_guest_newest_good_timestamp_seconds": "When the guest's newest good backup is of.",
     "virtbackup_guest_max_age_seconds": "How old the guest's newest good backup may become.",
+    "virtbackup_guest_contradictions": "What is older, or other, than this host has seen it.",
     "virtbackup_guest_restorable": "Whether the guest has a good backup that is young enough.",
     "virtbackup_target_readable": "Whether the target could be read.",
     "virtbackup_target_used_bytes": "What is used of the target's file system.",
@@ -40,6 +41,7 @@ HELP: Mapping[str, str] = {
     "virtbackup_backup_data_bytes": "What the domain's last backup holds, holes left out.",
     "virtbackup_backup_read_bytes": "What the domain's last backup read, changes or all of it.",
     "virtbackup_backup_audit_failures": "Disks whose dirty bitmaps its last backup found wrong.",
+    "virtbackup_backup_sequence": "The number of the domain's last definition in its target.",
     "virtbackup_backup_stored_bytes": "What the domain's last backup takes in its target.",
     "virtbackup_verify_success": "Whether the domain's last verified backup was whole.",
     "virtbackup_verify_last_success_timestamp_seconds": "When a backup of it was last verified.",
@@ -85,6 +87,7 @@ def samples_of_overview(overview: Overview) -> Iterator[tuple[Sample, float]]:
         labels = _labels(group=guest.group, domain=guest.domain)
         is_restorable = guest.standing in (Standing.LOOK, Standing.GOOD)
         yield ("virtbackup_guest_restorable", labels), is_restorable
+        yield ("virtbackup_guest_contradictions", labels), len(guest.contradictions)
         if guest.max_age_s is not None:
             yield ("virtbackup_guest_max_age_seconds", labels), guest.max_age_s
         if guest.newest is not None:
@@ -110,6 +113,8 @@ def _of_event(event: Event, now_s: float) -> Iterator[tuple[str, float]]:
             yield "backup_read_bytes", event.read_bytes
             yield "backup_audit_failures", event.audit_failures
             yield "backup_stored_bytes", event.stored_bytes
+            if event.sequence is not None:
+                yield "backup_sequence", event.sequence
         case BackupFailed():
             yield "backup_success", 0
         case VerifyDone(quick=False):

@@ -23,7 +23,8 @@ MISSING = f"nobody was notified: apprise is not installed. {install_hint('appris
 
 async def notify(settings: NotifySettings, title: str, summary: Summary) -> str | None:
     """Send the notification if the settings want it; return a warning if that failed."""
-    if not settings.urls or (summary.ok and settings.on != "always"):
+    is_well = summary.ok and not summary.contradictions
+    if not settings.urls or (is_well and settings.on != "always"):
         return None
     return await send(settings.urls, title, body(summary))
 
@@ -36,10 +37,15 @@ async def send(
 
 
 def body(summary: Summary) -> str:
-    """Return the result of a run: its error, what was done, what failed, a line each."""
-    lines = [summary.error] if summary.error else []
+    """Return the result of a run: its error, what was done, what failed, a line each.
+
+    The heads come last: whoever keeps the message can compare them with the target later.
+    """
+    lines = [*summary.contradictions]
+    lines += [summary.error] if summary.error else []
     lines += [f"done: {', '.join(summary.done)}"] if summary.done else []
     lines += [f"failed: {', '.join(summary.failed)}"] if summary.failed else []
+    lines += [f"head: {head}" for head in summary.heads]
     return "\n".join(lines) or "nothing to do"
 
 

@@ -21,6 +21,7 @@ from virtbackup_async.errors import (
     VirtBackupError,
     code_of,
 )
+from virtbackup_async.model.heads import CONTRADICTIONS, head_of
 
 CLEAN_HINT = "Run 'virtbackup clean -b' to finish the undo."
 SIGNALLED = 128
@@ -64,6 +65,7 @@ class RunOutcome:
         self._planned: tuple[str, ...] = ()
         self._begun: set[str] = set()
         self._warnings = 0
+        self._contradictions: list[str] = []
         self._backups: list[events.BackupDone] = []
         self._copying: dict[tuple[str, str], events.CopyStarted] = {}
         self._copied: list[events.CopyDone] = []
@@ -121,6 +123,8 @@ class RunOutcome:
                 self._begun.add(event.domain)
             case events.Warned():
                 self._warnings += 1
+                if event.code in CONTRADICTIONS:
+                    self._contradictions.append(_about(event))
             case _:
                 pass
 
@@ -224,6 +228,8 @@ class RunOutcome:
             data_bytes=sum(done.data_bytes for done in moved),
             read_bytes=sum(done.read_bytes for done in moved),
             stored_bytes=sum(done.stored_bytes for done in moved),
+            heads=tuple(_heads([*self._backups, *self._copied])),
+            contradictions=tuple(dict.fromkeys(self._contradictions)),
         )
 
     def _error_code(self, code: int, errors: Sequence[BaseException]) -> str:
@@ -299,6 +305,17 @@ class RunOutcome:
             [f"something is left to clean: {', '.join(pending)}. {CLEAN_HINT}"] if pending else []
         )
         return "; ".join([*words, *([_in_words(errors)] if errors else [])])
+
+
+def _about(warned: events.Warned) -> str:
+    return f"{warned.domain}: {warned.message}" if warned.domain else warned.message
+
+
+def _heads(done: Sequence[events.BackupDone | events.CopyDone]) -> Iterator[str]:
+    for one in done:
+        if one.sequence is not None and one.definition_hash is not None:
+            where = f" in {one.target}" if isinstance(one, events.CopyDone) else ""
+            yield f"{one.domain} {head_of(one.sequence, one.definition_hash)}{where}"
 
 
 def _code_of_copies(failed: Sequence[events.CopyFailed]) -> int:

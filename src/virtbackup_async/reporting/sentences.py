@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from virtbackup_async import events
 from virtbackup_async.model.amounts import duration, size
+from virtbackup_async.model.heads import head_of
 from virtbackup_async.reporting.text import count
 
 NAMES_SHOWN = 8
@@ -130,7 +131,7 @@ def _damage_in_words(event: events.Event) -> str | None:
 
 
 def clean_in_words(event: events.Event) -> str | None:
-    """Return what ``clean``, ``pin`` and ``unpin`` did, or could not do."""
+    """Return what ``clean``, ``pin``, ``unpin`` and ``accept`` did, or could not do."""
     match event:
         case events.BackupRemoved():
             return f"{event.domain}: removed {event.backup}: {size(event.freed_bytes)} freed"
@@ -141,16 +142,23 @@ def clean_in_words(event: events.Event) -> str | None:
             return f"{event.domain}: {event.backup}: {word}: {event.error}"
         case events.RepositorySwept():
             return _swept_in_words(event)
-        case events.CleanStopped() | events.ChangeAccepted() | events.PinChanged():
+        case (
+            events.CleanStopped()
+            | events.ChangeAccepted()
+            | events.PinChanged()
+            | events.TargetAccepted()
+        ):
             return f"{event.domain}: {_judged_in_words(event)}"
         case _:
             return None
 
 
 def _judged_in_words(
-    event: events.CleanStopped | events.ChangeAccepted | events.PinChanged,
+    event: events.CleanStopped | events.ChangeAccepted | events.PinChanged | events.TargetAccepted,
 ) -> str:
     match event:
+        case events.TargetAccepted():
+            return _accepted_in_words(event)
         case events.CleanStopped():
             return _stopped_in_words(event)
         case events.ChangeAccepted():
@@ -163,6 +171,14 @@ def _stopped_in_words(stopped: events.CleanStopped) -> str:
     why = f"STOPPED: in backup {stopped.backup}, {stopped.reason}"
     kept = f"{count(stopped.kept, 'backup')} from before it kept" if stopped.kept else "all kept"
     return f"{why}; {kept}. {stopped.advice}"
+
+
+def _accepted_in_words(accepted: events.TargetAccepted) -> str:
+    would = "would be accepted" if accepted.dry_run else "accepted"
+    if accepted.sequence is None:
+        return f"{would} in {accepted.target}: no backup"
+    head = head_of(accepted.sequence, accepted.definition_hash or "")
+    return f"{would} in {accepted.target}: {accepted.backup} ({head})"
 
 
 def _swept_in_words(swept: events.RepositorySwept) -> str:
@@ -180,7 +196,7 @@ def found_good(done: events.VerifyDone) -> str:
     """Return the result of a backup without damage."""
     lacks = f", LACKS {', '.join(done.lacks)}" if done.lacks else ""
     if done.quick:
-        return f"complete, {'read in part' if done.partly else 'not read'}{lacks}"
+        return f"complete, not read{lacks}"
     return f"good{lacks}" if done.digests else f"readable, no digest{lacks}"
 
 
@@ -211,13 +227,8 @@ def _repaired(done: events.RepositoryRepaired) -> str:
 
 
 def _checked(done: events.RepositoryChecked) -> str:
-    bad = f", {done.damaged_chunks} DAMAGED" if done.damaged_chunks else ""
-    if 0 < done.read_bytes < done.stored_bytes:
-        share = f"{size(done.read_bytes)} of {size(done.stored_bytes)}"
-        read = f"{done.read_chunks} of {count(done.chunks, 'chunk')} read, at random"
-        there = "" if done.damaged_chunks else "; all packs are there"
-        return f"{read}{bad}: {share} in {duration(done.duration_s)}{there}"
     amount = f"{size(done.stored_bytes)} in {duration(done.duration_s)}"
+    bad = f", {done.damaged_chunks} DAMAGED" if done.damaged_chunks else ""
     return f"{count(done.chunks, 'chunk')} checked{bad}: {amount}"
 
 

@@ -49,6 +49,8 @@ def done(
         52.0,
         read_bytes=4 * GIB,
         not_quiesced=not_quiesced,
+        sequence=7,
+        definition_hash="blake3:" + "9f86d081884c7d65" * 4,
     )
 
 

@@ -41,12 +41,8 @@ def killed_before(number: int, work: Callable[[], None]) -> bool:
     return status != 0
 
 
-def die_before(number: int) -> Callable[[], int]:
-    """Let this process die right before its file operation of that number.
-
-    Returns:
-        What returns how many there were so far.
-    """
+def die_before(number: int) -> None:
+    """Let this process die right before its file operation of that number."""
     left = number
     opens = os.open
 
@@ -64,4 +60,3 @@ def die_before(number: int) -> Callable[[], int]:
 
     for name in _CHANGING:
         setattr(os, name, before(getattr(os, name)))
-    return lambda: number - left

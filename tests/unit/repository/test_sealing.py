@@ -60,9 +60,6 @@ class ToySealing:
         self.key = key
 
     shape = PLAIN_SHAPE
-    can_read = True
-    run_keys = None
-    forget = PlainSealing.forget
     look = PlainSealing.look
     candidates = PlainSealing.candidates
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from virtbackup_async.events import BackupFailed, Event, PinChanged, Summary
+from virtbackup_async.events import BackupFailed, Event, PinChanged, Summary, TargetAccepted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -113,12 +113,13 @@ def clean(*, dry_run: bool) -> Report:
 
 
 def pins() -> Report:
-    """Make the report of pinned or unpinned backups."""
+    """Make the report of pinned, unpinned or accepted backups."""
     from virtbackup_async.cli.render.clean import print_pins
     from virtbackup_async.reporting.reports.clean import PinReport
 
     collected = PinReport()
-    return Report(collected.add, partial(print_pins, collected), says_alone=(PinChanged,))
+    alone = (PinChanged, TargetAccepted)
+    return Report(collected.add, partial(print_pins, collected), says_alone=alone)
 
 
 def verify() -> Report:

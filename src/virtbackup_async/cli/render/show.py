@@ -28,6 +28,7 @@ from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK
 from virtbackup_async.cli.render.lines import print_command, print_line
 from virtbackup_async.engine.inventory.dates import pasteable
 from virtbackup_async.model.amounts import age, size
+from virtbackup_async.model.heads import head_of
 from virtbackup_async.reporting.reports.show import ShowReport
 
 STATE_STYLES = {"good": GOOD, "unverified": LOOK, "damaged": BAD, "broken": BAD}
@@ -76,6 +77,8 @@ def _facts(shown: events.ShownBackup) -> Iterator[tuple[str, str, str]]:
         yield "without", f"{lack.what}: {lack.reason}{older}", LOOK if lack.older else ""
     yield "packager", shown.packager or "", ""
     yield "copied", f"from {shown.copied_from}" if shown.copied_from else "", ""
+    if shown.sequence is not None:
+        yield "head", head_of(shown.sequence, shown.definition_hash or ""), ""
     yield "group", shown.group, ""
     yield "file", shown.definition, ""
     if shown.frees_bytes is not None:

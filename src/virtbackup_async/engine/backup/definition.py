@@ -3,7 +3,8 @@
 Writing it completes the backup.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 
 from anyio import CancelScope, to_thread
 from msgspec.structs import replace
@@ -12,6 +13,7 @@ from virtbackup_async.catalog.store import Catalog, ListedError
 from virtbackup_async.engine.backup.inspection import Inspection
 from virtbackup_async.engine.backup.state import CopiedState
 from virtbackup_async.engine.domain_states import SAVED
+from virtbackup_async.engine.heads.memory import Adding
 from virtbackup_async.engine.host_state import host_name
 from virtbackup_async.engine.plan import PlannedBackup
 from virtbackup_async.engine.point_in_time.interface import PointInTimeDisks
@@ -69,18 +71,22 @@ async def build_definition(
 
 
 async def complete_backup(
-    package: PackageWriter, held: Held, catalog: Catalog, definition: Definition
-) -> ListedError | None:
+    package: PackageWriter,
+    held: Held,
+    definition: Definition,
+    add: Callable[[Definition], AbstractAsyncContextManager[Adding]],
+) -> tuple[Definition, ListedError | None]:
     """Make a package durable and write its definition: from now on, the backup is listed.
 
     Args:
         package: has all data of the backup.
         held: the directory of the package.
-        catalog: of the target.
         definition: the backup's.
+        add: gives the definition its number, see ``engine/heads``.
 
     Returns:
-        An error to raise once the package is closed, and kept.
+        The definition as it was written, and an error to raise once the package is closed, and
+        kept.
 
     Raises:
         StorageError: there is no such backup; the package is to be discarded.
@@ -90,12 +96,15 @@ async def complete_backup(
         # A cancellation between the two would discard the data of a complete backup.
         await package.finish()
         await to_thread.run_sync(held.check)
-        try:
-            path = await catalog.write_definition(definition)
-            await _check_same_directory(held, catalog, path)
-        except ListedError as error:
-            return error
-    return None
+        async with add(definition) as adding:
+            catalog = adding.catalog
+            try:
+                path = await catalog.write_definition(adding.definition)
+                await _check_same_directory(held, catalog, path)
+            except ListedError as error:
+                return adding.definition, error
+            await adding.remember()
+    return adding.definition, None
 
 
 async def _check_same_directory(held: Held, catalog: Catalog, path: TargetFile) -> None:
@@ -160,6 +169,8 @@ def done_event(
         stored_bytes=sum(image.stored_bytes for image in images),
         duration_s=round(duration_s, 3),
         read_bytes=_read_bytes(definition),
+        sequence=definition.sequence,
+        definition_hash=definition.hash,
         audit_failures=sum(
             record.reading is not None and record.reading.audit_failed
             for record in definition.records.values()

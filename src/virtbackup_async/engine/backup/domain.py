@@ -40,6 +40,7 @@ from virtbackup_async.engine.backup.inspection import Inspection, inspect_domain
 from virtbackup_async.engine.backup.pending import StartedBackup, remove_pending, write_pending
 from virtbackup_async.engine.backup.state import StateJob, copy_state
 from virtbackup_async.engine.domain_states import check_still_active
+from virtbackup_async.engine.heads.memory import adding
 from virtbackup_async.engine.locks import LockWait, hold_domain
 from virtbackup_async.engine.outcome import most_severe
 from virtbackup_async.engine.plan import PlannedBackup, target_of
@@ -211,7 +212,8 @@ async def _copy(attempt: _Attempt) -> tuple[Definition, TargetFile]:
         definition = await build_definition(inspection, pending, records, state, disks)
         definition = replace(definition, note=attempt.planned.note, pinned=attempt.planned.pinned)
         path = catalog.definition_path(definition)
-        listed = await complete_backup(package, attempt.held, catalog, definition)
+        add = partial(adding, runtime.host, catalog, runtime.emit)
+        definition, listed = await complete_backup(package, attempt.held, definition, add)
     if listed is not None:
         raise listed
     if pending.pull_job is not None and inspection.tracking.disks:

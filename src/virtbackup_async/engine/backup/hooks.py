@@ -32,6 +32,7 @@ from virtbackup_async.events import (
     HookFailed,
     HookStarted,
 )
+from virtbackup_async.model.heads import head_of
 from virtbackup_async.processes import Ended, run_program
 
 _log = logging.getLogger(__name__)
@@ -165,7 +166,8 @@ class OpenHooks:
         return json.dumps(report).encode() + b"\n"
 
     def _environment(self, name: str, scope: _HookScope) -> Mapping[str, str]:
-        context = {**_context(name, scope), "config": str(self._config.path)}
+        heads = "\n".join(_heads(scope.results))
+        context = {**_context(name, scope), "config": str(self._config.path), "heads": heads}
         ours = {f"VIRTBACKUP_{key.upper()}": value or "" for key, value in context.items()}
         return {**os.environ, **ours}
 
@@ -195,6 +197,13 @@ def _context(name: str, scope: _HookScope) -> dict[str, str | None]:
         "group": group.name if group else None,
         "target": str(group.target) if group else None,
     }
+
+
+def _heads(results: Iterable[Result]) -> Iterator[str]:
+    """Yield a line for each new backup, by which it can be seen later that the target is older."""
+    for done in results:
+        if isinstance(done, BackupDone) and done.sequence is not None:
+            yield f"{done.domain} {head_of(done.sequence, done.definition_hash or '')}"
 
 
 def _tell(what: str, ended: Ended) -> None:

@@ -7,6 +7,7 @@ backups and restores.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 
 from anyio import CapacityLimiter, create_task_group, to_thread
@@ -32,6 +33,7 @@ from virtbackup_async.engine.clean.retention import RetentionDecision
 from virtbackup_async.engine.clean.stopped import accept_changes, stop_of
 from virtbackup_async.engine.clean.stray_files import clean_stray_files, report_new_problems
 from virtbackup_async.engine.clean.verdicts import verdict_on_broken, verdicts_on
+from virtbackup_async.engine.heads.memory import Forgetting, compare, observe, warning_of
 from virtbackup_async.engine.inventory.freed import files_of, would_free
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.runtime import Runtime
@@ -129,6 +131,7 @@ async def _clean(runtime: Runtime, request: CleanRequest) -> None:
 
 
 async def _clean_target(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
+    await _compare(cleaning, target, scan)
     await clean_stray_files(cleaning, target, scan)
     if cleaning.request.broken:
         await _undo_all(cleaning, target, scan)
@@ -142,6 +145,20 @@ async def _clean_target(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> 
         await _apply_retention(cleaning, target, again)
     if not cleaning.request.dry_run:
         await prune(target.catalog.target, cleaning.emit)
+
+
+async def _compare(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
+    """Warn if the target is older than this host has seen it, and remember what is in it."""
+
+    def includes(domain: str) -> bool:
+        return target.group_of(domain) is not None
+
+    host, emit = cleaning.runtime.host, cleaning.emit
+    if cleaning.request.dry_run:
+        for found in (await compare(host, target.catalog, scan, includes)).contradictions:
+            emit(warning_of(found))
+    else:
+        await observe(host, target.catalog, scan, includes, emit)
 
 
 async def _scan_after(cleaning: Cleaning, target: CleanTarget, before: Scan) -> Scan:
@@ -214,6 +231,8 @@ async def _end_broken_removal(
     verdict = await verdict_on_broken(group, domain, broken, keep=False, reasons=(REMOVAL_BEGUN,))
     cleaning.emit(verdict)
     if not cleaning.request.dry_run:
+        forgetting = Forgetting(cleaning.runtime.host, target.catalog.target, cleaning.emit)
+        await forgetting.forget(domain, name)
         removal = remove_broken(broken, cleaning.lock_wait(domain))
         await report_removal(cleaning.emit, group, domain, name, removal)
 
@@ -267,10 +286,12 @@ async def _carry_out(
     """Report decisions on one domain's backups, and remove those that go, if this is no dry run."""
     domain = decisions[0].found.definition.domain_name
     group = target.group_of(domain) or ""
+    forgetting = Forgetting(cleaning.runtime.host, target.catalog.target, cleaning.emit)
     for decision, verdict in zip(decisions, await verdicts_on(group, decisions), strict=True):
         cleaning.emit(verdict)
         if not decision.keep and not cleaning.request.dry_run:
             lock_wait = cleaning.lock_wait(domain)
-            removal = remove_backup(target.catalog, decision.found, lock_wait)
             name, uuid = verdict.backup, verdict.uuid
+            forget = partial(forgetting.forget, domain, name)
+            removal = remove_backup(target.catalog, decision.found, lock_wait, forget)
             await report_removal(cleaning.emit, group, domain, name, removal, uuid=uuid)

@@ -5,6 +5,7 @@ removed by the code that ``clean`` uses, so whatever dies in between, the next `
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from msgspec import Struct
 
@@ -15,9 +16,10 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.clean.broken import BrokenPackage, find_broken, remove_broken
 from virtbackup_async.engine.clean.plan import why_unclear
 from virtbackup_async.engine.clean.prune import prune
-from virtbackup_async.engine.clean.removal import remove_backup, report_removal
+from virtbackup_async.engine.clean.removal import Forget, remove_backup, report_removal
 from virtbackup_async.engine.clean.retention import RetentionDecision
 from virtbackup_async.engine.clean.verdicts import verdict_on_broken, verdicts_on
+from virtbackup_async.engine.heads.memory import Forgetting
 from virtbackup_async.engine.inventory.chosen_backup import NamedBackup, find_named
 from virtbackup_async.engine.inventory.freed import package_paths, would_free
 from virtbackup_async.engine.locks import LockWait
@@ -203,20 +205,25 @@ async def _remove(runtime: Runtime, request: ForgetRequest, one: _Wanted) -> Non
         request.wait_s,
         lambda message: runtime.emit(events.Warned(f"waiting: {message}", named.domain)),
     )
-    removal = _removed(one, lock_wait)
+    forgetting = Forgetting(runtime.host, named.target, runtime.emit)
+    forget = partial(forgetting.forget, named.domain, named.name)
+    removal = _removed(one, lock_wait, forget)
     uuid = one.found.definition.domain_uuid if one.found else None
     await report_removal(runtime.emit, named.group, named.domain, named.name, removal, uuid=uuid)
 
 
-async def _removed(one: _Wanted, lock_wait: LockWait) -> int | None:
+async def _removed(one: _Wanted, lock_wait: LockWait, forget: Forget) -> int | None:
     if one.found is not None:
         if one.found.definition.pinned:
             await amend_definition(one.path, {"pinned": False})
-        return await remove_backup(Catalog(one.named.target), one.found, lock_wait)
+        return await remove_backup(Catalog(one.named.target), one.found, lock_wait, forget)
     broken = one.broken
     if broken is not None and broken.pinned:
         broken = await _unpinned(one)
-    return await remove_broken(broken, lock_wait) if broken is not None else None
+    if broken is None:
+        return None
+    await forget()
+    return await remove_broken(broken, lock_wait)
 
 
 async def _unpinned(one: _Wanted) -> BrokenPackage | None:

@@ -6,7 +6,7 @@ its package, and then it stays; a pin that was set in the meantime is seen, beca
 definitions become notes under one lock.
 """
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 from anyio import to_thread
@@ -23,9 +23,19 @@ from virtbackup_async.model.packager import backup_files
 from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.repository import open_storage
 
+Forget = Callable[[], Awaitable[None]]
 
-async def remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWait) -> int | None:
+
+async def remove_backup(
+    catalog: Catalog, found: FoundBackup, lock_wait: LockWait, forget: Forget
+) -> int | None:
     """Remove a backup, or end a removal that was begun.
+
+    Args:
+        catalog: of the target.
+        found: the backup.
+        lock_wait: how long to wait for a process that reads it.
+        forget: is called before anything is removed.
 
     Returns:
         How many bytes are free again; None if it is gone already, or pinned by now.
@@ -38,7 +48,7 @@ async def remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWai
     files = backup_files(found.definition, found.path.parent)
     async with hold_package(files, exclusive=True, lock_wait=lock_wait):
         freed_bytes = await occupied_bytes([*files, found.path])
-        note = await acquired(partial(_begin, catalog, found, files), lock_wait)
+        note = await acquired(partial(_begin, catalog, found, files, forget), lock_wait)
         if note is None:
             return None
         await to_thread.run_sync(remove_files, files)
@@ -47,12 +57,13 @@ async def remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWai
 
 
 async def _begin(
-    catalog: Catalog, found: FoundBackup, files: Sequence[TargetFile]
+    catalog: Catalog, found: FoundBackup, files: Sequence[TargetFile], forget: Forget
 ) -> TargetFile | None:
     async with hold_definitions(found.path.parent):
         definition = await catalog.read_definition(found.path)
         if definition is None or definition.pinned:
             return None
+        await forget()
         return await begin_removal(found.path, files)
 
 

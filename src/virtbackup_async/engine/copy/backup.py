@@ -15,6 +15,7 @@ were backed up never becomes a part of a copy.
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from anyio import CancelScope, current_time, to_thread
 from msgspec import Struct
@@ -29,6 +30,7 @@ from virtbackup_async.engine.copy.definition import (
 )
 from virtbackup_async.engine.copy.destination import Destination
 from virtbackup_async.engine.copy.standing import another_backup
+from virtbackup_async.engine.heads.memory import adding
 from virtbackup_async.engine.progress import DiskMeter
 from virtbackup_async.engine.restore.plan import RestoredImage
 from virtbackup_async.engine.restore.read_images import check_image, open_package
@@ -90,7 +92,8 @@ async def copy_backup(runtime: Runtime, job: CopyJob) -> CopyDone:
     ):
         taken, images = await copying.images(source, package)
         definition = copied_definition(plan, job.destination, images, await _origin(runtime, job))
-        listed = await complete_backup(package, held, job.destination.catalog, definition)
+        add = partial(adding, runtime.host, job.destination.catalog, runtime.emit)
+        definition, listed = await complete_backup(package, held, definition, add)
     if listed is not None:
         raise listed
     data_bytes = sum(one.data_bytes for one in taken)
@@ -107,6 +110,8 @@ async def copy_backup(runtime: Runtime, job: CopyJob) -> CopyDone:
         stored_bytes=sum(one.stored_bytes for one in taken),
         duration_s=round(current_time() - began_s, 3),
         uuid=definition.domain_uuid,
+        sequence=definition.sequence,
+        definition_hash=definition.hash,
     )
 
 

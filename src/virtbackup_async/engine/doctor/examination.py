@@ -24,6 +24,7 @@ from virtbackup_async.engine.doctor import (
     target,
 )
 from virtbackup_async.engine.doctor.append_only import check_append_only
+from virtbackup_async.engine.doctor.heads import check_heads
 from virtbackup_async.engine.doctor.recovery_key import check_recovery_key
 from virtbackup_async.engine.domain_states import SAVED
 from virtbackup_async.engine.host_state import Host, host_name
@@ -132,6 +133,7 @@ async def _examine_targets(work: _Examination) -> None:
             continue  # ``check_target`` has reported it
         work.tell(await target.check_room(place, groups, scan))
         work.tell(history.check_damage(groups, scan))
+        work.tell(await check_heads(work.host, work.host.catalog(place), groups, scan))
         work.tell(await to_thread.run_sync(history.check_unclaimed, work.config, groups[0], scan))
         work.tell(await leftovers.check_pending(groups, scan, work.host.images))
     await _examine_copies(work)

@@ -18,6 +18,7 @@ from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.catalog.scanning import FoundBackup, Problem, Scan
 from virtbackup_async.config.schema import Config
 from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.engine.heads.memory import compare, warning_of
 from virtbackup_async.engine.inventory.another_backup import advise
 from virtbackup_async.engine.inventory.dates import (
     CLOCK_SLACK_S,
@@ -126,7 +127,8 @@ async def find_backup_to_read(runtime: Runtime, request: FindRequest) -> FoundBa
         NotFoundError: no such group, no backup of the domain, all are later, or the backup lacks
             one of the wanted disks.
         ConfigError: as for :func:`find_backup`.
-        DefinitionError: the backup that is meant exists, and is damaged.
+        DefinitionError: the backup that is meant exists, and is damaged, or another than this host
+            has seen.
         StorageError: as for :func:`find_backup`.
     """
     emit, now = runtime.emit, runtime.now()
@@ -147,9 +149,31 @@ async def find_backup_to_read(runtime: Runtime, request: FindRequest) -> FoundBa
         emit(Warned(f"{found.path}: read as it is, though its checksum is another", domain))
     else:
         found = _whole(backups, chosen)
+    await _compare_with_memory(runtime, located, found, trusted=request.trusted)
     for warning in _warnings(backups, found, request.disks, None if date else now):
         emit(Warned(warning, domain))
     return found
+
+
+async def _compare_with_memory(
+    runtime: Runtime, located: Located, found: FoundBackup, *, trusted: bool
+) -> None:
+    """Warn of what this host has seen otherwise in the domain's backups.
+
+    Raises:
+        DefinitionError: the backup's own definition is another one; unless it is trusted.
+    """
+    catalog = runtime.host.catalog(located.target)
+    compared = await compare(
+        runtime.host, catalog, located.scan, lambda domain: domain == located.domain
+    )
+    for contradiction in compared.contradictions:
+        runtime.emit(warning_of(contradiction))
+    if compared.is_exchanged(found.definition) and not trusted:
+        raise DefinitionError(
+            f"{found.path}: this host has seen another definition of that name",
+            hint=f"Restore another backup, or this one into files of your own with {TRUST_OPTION}.",
+        )
 
 
 class NamedBackup(Struct, frozen=True):

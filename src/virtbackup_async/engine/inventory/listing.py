@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 from anyio import to_thread
 from msgspec import Struct
@@ -14,6 +15,7 @@ from virtbackup_async.config.patterns import (
     pattern_of,
 )
 from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.heads.memory import compare, warning_of
 from virtbackup_async.engine.inventory.dates import local_time, start_of, time_of
 from virtbackup_async.engine.inventory.group_backups import (
     GroupBackups,
@@ -33,6 +35,10 @@ from virtbackup_async.model.storage_location import StorageLocation
 Choose = Callable[[Sequence[events.ListedBackup]], Sequence[events.ListedBackup]]
 
 
+def _nothing(_domain: str) -> bool:
+    return False
+
+
 class GroupListing(Struct, frozen=True):
     """The backups of a group.
 
@@ -44,6 +50,7 @@ class GroupListing(Struct, frozen=True):
         error: why the target cannot be read; then there is nothing else.
         target: the group's.
         scan: everything in the target.
+        shows: whether a domain is wanted, with a backup or not.
     """
 
     group: str
@@ -53,6 +60,7 @@ class GroupListing(Struct, frozen=True):
     error: StorageError | None = None
     target: StorageLocation = StorageLocation.of("")
     scan: Scan | None = None
+    shows: Callable[[str], bool] = _nothing
 
     def events(self, choose: Choose = list) -> Iterator[events.Event]:
         """Yield the events; none about a domain if the target is unreadable.
@@ -166,6 +174,7 @@ async def _list(runtime: Runtime, request: ListRequest) -> None:
     since_s = None if request.since is None else start_of(request.since, now)
     known = await runtime.hypervisor.domain_names() if request.with_known else None
     listings = await list_backups(config, group_names, domain_names, known_domains=known, now=now)
+    await _warn_of_contradictions(runtime, listings)
     for listing in listings:
         for event in listing.events(_chooser(request, since_s)):
             emit(event)
@@ -182,6 +191,23 @@ async def _list(runtime: Runtime, request: ListRequest) -> None:
         (broken for listing in listings for broken in listing.broken),
         {domain for one in listings for domain, found in one.backups_by_domain.items() if found},
     )
+
+
+async def _warn_of_contradictions(runtime: Runtime, listings: Sequence[GroupListing]) -> None:
+    """Warn, once a target, if it is older than this host has seen it, or was changed."""
+    shows: dict[StorageLocation, list[Callable[[str], bool]]] = {}
+    scans = {one.target: one.scan for one in listings if one.scan is not None}
+    for one in listings:
+        shows.setdefault(one.target, []).append(one.shows)
+    for target, scan in scans.items():
+        wanted = partial(_any_shows, shows[target])
+        compared = await compare(runtime.host, runtime.host.catalog(target), scan, wanted)
+        for found in compared.contradictions:
+            runtime.emit(warning_of(found))
+
+
+def _any_shows(shows: Iterable[Callable[[str], bool]], domain: str) -> bool:
+    return any(shown(domain) for shown in shows)
 
 
 def _chooser(request: ListRequest, since_s: int | None) -> Choose:
@@ -231,6 +257,7 @@ def _listing(chosen: GroupBackups, known_domains: Iterable[str], now_s: float) -
         tuple(others),
         target=chosen.target,
         scan=chosen.scan,
+        shows=chosen.shows,
     )
 
 
@@ -260,4 +287,6 @@ def _listed(group: str, found: FoundBackup, now_s: float) -> events.ListedBackup
         age_s=now_s - definition.date,
         uuid=definition.domain_uuid,
         host=definition.host,
+        sequence=definition.sequence,
+        definition_hash=definition.hash,
     )

@@ -88,6 +88,8 @@ def _complete(
         pinned=definition.pinned,
         note=definition.note,
         copied_from=definition.copied_from.target if definition.copied_from else None,
+        sequence=definition.sequence,
+        definition_hash=definition.hash,
         verified_date=time_of(verified.date).isoformat() if verified else None,
         verified_error=verified.error if verified else None,
         has_digests=bool(definition.images),

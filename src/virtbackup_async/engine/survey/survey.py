@@ -19,6 +19,8 @@ from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
 from virtbackup_async.engine.clean.stopped import jump_of
 from virtbackup_async.engine.doctor.leftovers import check_notes
+from virtbackup_async.engine.heads.comparison import newest_head
+from virtbackup_async.engine.heads.memory import Comparison, compare
 from virtbackup_async.engine.inventory.command_lines import words_around
 from virtbackup_async.engine.inventory.freed import files_of, freed_together
 from virtbackup_async.engine.inventory.group_backups import (
@@ -40,6 +42,7 @@ from virtbackup_async.files.mounts import space_of
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.facts import (
     Calendar,
+    Contradicted,
     Facts,
     GuestFacts,
     JumpFacts,
@@ -93,7 +96,14 @@ async def survey(runtime: Runtime, *, for_page: bool = True) -> Facts:
     retained = _Retained()
     if for_page and not config.of_target:
         retained = await to_thread.run_sync(_retention, runtime, chosen)
-    guests = await to_thread.run_sync(lambda: [*_guests(config, chosen, known, retained.expired)])
+    compared = {
+        one.target: await compare(runtime.host, runtime.host.catalog(one.target), one.scan, _any)
+        for one in _one_a_target(chosen)
+        if one.scan is not None
+    }
+    guests = await to_thread.run_sync(
+        lambda: [*_guests(config, chosen, known, retained.expired, compared)]
+    )
     program, where = words_around(config)
     running, leftovers = await _unfinished(runtime, chosen, (*program, "clean", "-b"))
     return Facts(
@@ -158,6 +168,7 @@ def _guests(
     chosen: Iterable[GroupBackups],
     known: _Known,
     expired: frozenset[TargetFile],
+    compared: Mapping[StorageLocation, Comparison],
 ) -> Iterator[GuestFacts]:
     for one in chosen:
         group = config.groups[one.group]
@@ -166,7 +177,10 @@ def _guests(
         all_broken = broken_backups(one)
         for place, lost in enumerate(all_broken):
             broken.setdefault(lost.domain, []).append(place)
-        wanted = {*_named(group), *filter(group.includes, known.domains or ())}
+        comparison = compared.get(one.target, Comparison())
+        # Of a domain whose backups are all gone, only the memory knows.
+        remembered = filter(one.shows, comparison.domains_in_question)
+        wanted = {*_named(group), *filter(group.includes, known.domains or ()), *remembered}
         for domain in sorted(wanted | by_domain.keys() | broken.keys()):
             found_backups = by_domain.get(domain, ())
             last = _newest_good(found_backups)
@@ -182,7 +196,15 @@ def _guests(
                 ),
                 broken=broken_facts(all_broken[place] for place in broken.get(domain, ())),
                 jump=_jump(config, group.name, found_backups),
+                contradictions=tuple(
+                    Contradicted(found.message, found.advice) for found in comparison.of(domain)
+                ),
+                head=newest_head(found.definition for found in found_backups),
             )
+
+
+def _any(_domain: str) -> bool:
+    return True
 
 
 def _jump(config: Config, group: str, backups: Sequence[FoundBackup]) -> JumpFacts | None:

@@ -28,6 +28,7 @@ def actions_of(
     """Return what to do, the most urgent first."""
     found = [
         *_of_targets(facts),
+        *_of_contradictions(facts, lines),
         # Without a configuration there is nothing to back up with, and nothing to clean.
         *(() if facts.of_target else _of_leftovers(facts)),
         *(() if facts.of_target else _of_guests(facts, lines)),
@@ -58,6 +59,16 @@ def _of_keys(facts: Facts) -> Iterator[Action]:
             groups = () if facts.of_target else target.groups[:1]
             command = (*facts.program, "key", "paper", *facts.where, *groups)
             yield Action(Standing.BAD, text, command)
+
+
+def _of_contradictions(facts: Facts, lines: Sequence[GuestLine]) -> Iterator[Action]:
+    changed = [line for line in lines if line.contradictions]
+    if changed:
+        text = (
+            f"Find out who changed the backups of {listed([line.name for line in changed])}: they "
+            "are older, or others, than this host has seen them."
+        )
+        yield Action(Standing.BAD, text, _command(facts, "list", *_named(facts, changed)))
 
 
 def _of_leftovers(facts: Facts) -> Iterator[Action]:

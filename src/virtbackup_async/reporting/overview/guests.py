@@ -93,6 +93,8 @@ def guest_line(guest: GuestFacts, context: Context) -> GuestLine:
         added=added,
         growth=growth_of(added, context.days),
         jump=guest.jump,
+        head=guest.head,
+        contradictions=guest.contradictions,
         felt=felt_of(guest.backups, attempts, context.at + CLOCK_SLACK_S),
         restore_s=newest.data_bytes / context.speed if newest and context.speed else None,
     )
@@ -124,7 +126,8 @@ def _judged(
         return _without_good(guest, look)
     if guest.is_known is False:
         # Of a domain that is gone, only a run that still tries to back it up is a problem.
-        failed = tuple(_failed(newest, attempts))
+        changed = (one.message for one in guest.contradictions)
+        failed = (*changed, *_failed(newest, attempts))
         return (Standing.LOOK, failed) if failed else (Standing.RETIRED, ())
     age_s = at - newest.date
     if guest.max_age_s is not None and age_s > guest.max_age_s:
@@ -151,6 +154,7 @@ def _imperfect(
     at: float,
 ) -> Iterator[str]:
     """Yield the problems of a guest, except for the age of its newest good backup."""
+    yield from (one.message for one in guest.contradictions)
     yield from _failed(newest, attempts)
     if guest.jump is not None:
         yield f"in backup {guest.jump.backup}, {guest.jump.reason}"

@@ -8,7 +8,14 @@ from enum import IntEnum, StrEnum
 from msgspec import Struct
 
 from virtbackup_async.model.backup import BackupState
-from virtbackup_async.model.facts import BackupFacts, Calendar, JumpFacts, Leftover, RunningBackup
+from virtbackup_async.model.facts import (
+    BackupFacts,
+    Calendar,
+    Contradicted,
+    JumpFacts,
+    Leftover,
+    RunningBackup,
+)
 from virtbackup_async.model.run_record import DomainRun, RunRecord
 
 
@@ -134,6 +141,8 @@ class GuestLine(Struct, frozen=True):
         felt: what it felt of its backups; None if that is not known.
         jump: the first sudden change of its data that nobody has accepted.
         restore_s: how long reading ``newest`` takes, at the speed of the last ``verify``.
+        head: number and hash of its newest definition, to compare with later.
+        contradictions: what this host has seen otherwise in the target.
     """
 
     name: str
@@ -155,6 +164,8 @@ class GuestLine(Struct, frozen=True):
     felt: Felt | None = None
     jump: JumpFacts | None = None
     restore_s: float | None = None
+    head: str | None = None
+    contradictions: tuple[Contradicted, ...] = ()
 
 
 class DaySum(Struct, frozen=True):

@@ -105,6 +105,10 @@ def _more(facts: Facts, lines: Sequence[GuestLine]) -> Iterator[str]:
     elif facts.unclaimed:
         count, are = len(facts.unclaimed), "is" if len(facts.unclaimed) == 1 else "are"
         yield f"{_guests(count)} {are} in no group, and not backed up."
+    changed = [line for line in lines if line.contradictions]
+    if changed:
+        whose = f"The backups of {_names(changed)}"
+        yield f"{whose} are OLDER, or others, than this host has seen them."
     known = [line for line in lines if line.newest is not None]
     unread = sum(line.state is BackupState.UNVERIFIED for line in known)
     if known and unread:

@@ -25,6 +25,7 @@ _INTERVALS_S: Final = {"daily": 86_400, "weekly": 7 * 86_400}
 _SLACK_S: Final = 6 * 3600
 _DAYS: Final = 14
 _GUESTS: Final = 20
+_HEADS: Final = 500
 _NOT_GOOD = (Standing.LOST, Standing.BAD, Standing.UNKNOWN)
 
 
@@ -78,6 +79,13 @@ def _lines(overview: Overview, says: Words) -> Iterator[str]:
         yield "Space:"
         for one in overview.capacity:
             yield f"- {space_in_words(one, says)}"
+    heads = [f"- {guest.head} {guest.name}" for guest in overview.guests if guest.head]
+    if heads:
+        yield ""
+        yield "Heads, to compare with later:"
+        yield from heads[:_HEADS]
+        if len(heads) > _HEADS:
+            yield f"- and {len(heads) - _HEADS} more: virtbackup list --json has them"
     yield ""
     yield f"{says.made_at}, virtbackup {overview.version}, {overview.config}"
 

@@ -98,11 +98,11 @@ class CleanReport(Struct):
 
 
 class PinReport(Struct):
-    """The backups that ``pin`` pinned, or ``unpin`` unpinned."""
+    """The backups that ``pin`` pinned, ``unpin`` unpinned, or ``accept`` accepted."""
 
-    changed: list[events.PinChanged] = field(default_factory=list)
+    changed: list[events.PinChanged | events.TargetAccepted] = field(default_factory=list)
 
     def add(self, event: events.Event) -> None:
         """Collect a change; ignore any other event."""
-        if isinstance(event, events.PinChanged):
+        if isinstance(event, events.PinChanged | events.TargetAccepted):
             self.changed.append(event)

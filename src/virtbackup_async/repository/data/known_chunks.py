@@ -177,7 +177,6 @@ class KnownChunks:
             for storer in self.left:
                 storer.discard()
         finally:
-            self.repository.sealing.forget()
             self._index.close()
             self.lease.close()
 

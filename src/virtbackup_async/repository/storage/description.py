@@ -4,7 +4,6 @@ Of an encrypted repository it is authenticated with a key of the repository. Pur
 """
 
 import hmac
-import re
 from typing import Any, Final
 
 import msgspec
@@ -16,16 +15,10 @@ from virtbackup_async.repository.format import sealed_json
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES
 
 PLAIN_VERSION: Final = 1
-ENCRYPTED_VERSION: Final = 2
-SEALED_VERSION: Final = 3
+SEALED_VERSION: Final = 2
 ID_BYTES: Final = 16
 _CIPHER: Final = "aes-256-gcm"
-_DIGESTS: Final = {
-    PLAIN_VERSION: "blake3",
-    ENCRYPTED_VERSION: "blake3-keyed",
-    SEALED_VERSION: "blake3-keyed",
-}
-_PUBLIC: Final = re.compile("(?:[0-9a-f]{2})+")
+_DIGESTS: Final = {PLAIN_VERSION: "blake3", SEALED_VERSION: "blake3-keyed"}
 
 
 class Description(Struct, frozen=True):
@@ -36,15 +29,12 @@ class Description(Struct, frozen=True):
         keys: the id of its keys, 16 bytes; None if it is not encrypted.
         generations: how many master secrets there are at least; 0 if it is not encrypted.
         facts: all that the file says.
-        public: of a sealed repository, the public half of the recovery key that opens its chunks;
-            else None.
     """
 
     id: bytes
     keys: bytes | None
     generations: int
     facts: dict[str, Any]
-    public: bytes | None = None
 
     def is_authentic(self, key: bytes) -> bool:
         """Return whether somebody with the keys wrote the description."""
@@ -56,9 +46,7 @@ def encode_plain(id_: bytes) -> bytes:
     return sealed_json.dumps(_facts(id_, PLAIN_VERSION, None))
 
 
-def encode_encrypted(
-    id_: bytes, keys: bytes, generations: int, key: bytes, public: bytes | None = None
-) -> bytes:
+def encode_sealed(id_: bytes, keys: bytes, generations: int, key: bytes) -> bytes:
     """Return the file of an encrypted repository.
 
     Args:
@@ -66,14 +54,9 @@ def encode_encrypted(
         keys: the id of its keys.
         generations: how many master secrets there are.
         key: the one that authenticates the description.
-        public: of a sealed one, the public half of the recovery key that opens its chunks.
     """
     encryption = {"cipher": _CIPHER, "keys": keys.hex(), "generations": generations}
-    version = ENCRYPTED_VERSION
-    if public is not None:
-        encryption["public"] = public.hex()
-        version = SEALED_VERSION
-    facts = _facts(id_, version, encryption)
+    facts = _facts(id_, SEALED_VERSION, encryption)
     return sealed_json.dumps({**facts, "mac": _mac(facts, key)})
 
 
@@ -94,8 +77,7 @@ def decode(data: bytes, where: str) -> Description:
     if encryption is None:
         return Description(id_, None, 0, facts)
     keys = _id_in(encryption, "keys", where)
-    public = bytes.fromhex(encryption["public"]) if facts["version"] == SEALED_VERSION else None
-    return Description(id_, keys, encryption["generations"], facts, public)
+    return Description(id_, keys, encryption["generations"], facts)
 
 
 def _facts(id_: bytes, version: int, encryption: dict[str, Any] | None) -> dict[str, Any]:
@@ -115,7 +97,7 @@ def _check(facts: dict[str, Any], where: str) -> None:
     expected = {"version": version, "chunk_bytes": CHUNK_BYTES, "digest": _DIGESTS[version]}
     unknown = {key: facts.get(key) for key in expected if facts.get(key) != expected[key]}
     encryption = facts.get("encryption")
-    is_known = encryption is None if version == PLAIN_VERSION else _is_known(encryption, version)
+    is_known = encryption is None if version == PLAIN_VERSION else _is_known(encryption)
     if unknown or not is_known:
         raise NewerVersionError(f"repository cannot be read: {where}: {_in_words(unknown)}")
 
@@ -125,15 +107,12 @@ def _in_words(unknown: dict[str, object]) -> str:
     return ", ".join(words).replace("_bytes", " size") or "its encryption is not known"
 
 
-def _is_known(encryption: object, version: int) -> bool:
+def _is_known(encryption: object) -> bool:
     match encryption:
-        case {"cipher": str(cipher), "generations": int(generations), "public": str(public)}:
-            is_of_version = version == SEALED_VERSION and _PUBLIC.fullmatch(public) is not None
         case {"cipher": str(cipher), "generations": int(generations)}:
-            is_of_version = version == ENCRYPTED_VERSION
+            return cipher == _CIPHER and generations > 0
         case _:
             return False
-    return cipher == _CIPHER and generations > 0 and is_of_version
 
 
 def _id_in(facts: dict[str, Any], key: str, where: str) -> bytes:
