@@ -27,6 +27,7 @@ METHODS = {
     "diff": ["older", "newer", "group"],
     "doctor": ["groups", "freeze"],
     "export": ["found", "disk", "output", "image_format"],
+    "serve": ["found", "disks", "socket", "tcp", "tls"],
     "find": ["group", "domain", "date", "disks", "trusted"],
     "forget": ["backups", "group", "unpin", "allow_newest", "dry_run", "wait_s"],
     "log": ["limit"],
@@ -75,11 +76,16 @@ def test_the_package_exports_these_names_and_has_each_of_them():
         _ = virtbackup_async.open_virtbakup
 
 
+def is_command(method):
+    """Whether it is awaited, or opened by ``async with``."""
+    return inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(inspect.unwrap(method))
+
+
 def test_each_method_has_its_parameters_and_says_what_they_mean():
     methods = {
         name: method
         for name, method in inspect.getmembers(VirtBackup)
-        if inspect.iscoroutinefunction(method) and not name.startswith("_")
+        if not name.startswith("_") and is_command(method)
     }
     parameters = {
         name: list(inspect.signature(method).parameters)[1:] for name, method in methods.items()

@@ -1,12 +1,13 @@
-"""Methods that bring data back: find a backup, restore it, export a disk."""
+"""Methods that bring data back: find a backup, restore it, export a disk, serve it."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from virtbackup_async.api.methods import Methods, group_and_name
-from virtbackup_async.events import DiskExported, RestoreDone
+from virtbackup_async.events import BackupServed, DiskExported, RestoreDone
 
 if TYPE_CHECKING:
     from virtbackup_async.catalog.scanning import FoundBackup
@@ -16,7 +17,7 @@ AnyPath = str | PathLike[str]
 
 
 class Restores(Methods):
-    """Finds a backup, and restores or exports it."""
+    """Finds a backup, and restores, exports or serves it."""
 
     async def find(
         self,
@@ -201,3 +202,53 @@ class Restores(Methods):
         runtime = await self._ready()
         async with naming_another(runtime, found, Use("export", (disk, str(output)))):
             return await export_disk(runtime, request)
+
+    @asynccontextmanager
+    async def serve(
+        self,
+        found: "FoundBackup",
+        *,
+        disks: Sequence[str] = (),
+        socket: AnyPath | None = None,
+        tcp: tuple[str, int] | None = None,
+        tls: AnyPath | None = None,
+    ) -> AsyncGenerator[BackupServed]:
+        """Serve the disks of a backup over NBD, read-only, until the block ends.
+
+        ``clean`` does not remove the backup in the meantime. A client that meets damage gets an
+        I/O error for that range, and ``on_event`` a ``RangeUnreadable``.
+
+        Args:
+            found: the backup, as :meth:`find` gives it.
+            disks: none for all.
+            socket: the Unix socket to make; without it, one in a private directory.
+            tcp: host and port to listen on in place of a socket; needs ``tls``.
+            tls: a directory with ``ca-cert.pem``, ``server-cert.pem`` and ``server-key.pem``;
+                clients need a certificate of that authority.
+
+        Raises:
+            NotFoundError: the backup has no such disk.
+            CorruptError: the backup is damaged.
+            LockHeldError: it is being removed, or another process has that socket.
+            ConfigError: other users could exchange the socket, or TCP comes without ``tls``.
+            NbdConnectionError: nothing can listen there.
+            ImageError: a disk can only be read by QEMU.
+            StorageError: there is no space to unpack a disk that can only be read in order.
+        """
+        from virtbackup_async.engine.inventory.another_backup import Use, naming_another
+        from virtbackup_async.engine.serve.address import Place
+        from virtbackup_async.engine.serve.serving import ServeRequest, serve_backup
+        from virtbackup_async.nbd import TcpAddress
+
+        place = Place(
+            None if socket is None else Path(socket),
+            None if tcp is None else TcpAddress(*tcp),
+            None if tls is None else Path(tls),
+        )
+        request = ServeRequest(found.definition, found.path.parent, tuple(disks), place)
+        runtime = await self._ready()
+        async with (
+            naming_another(runtime, found, Use("serve", ())),
+            serve_backup(runtime, request) as served,
+        ):
+            yield served

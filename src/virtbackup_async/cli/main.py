@@ -30,6 +30,10 @@ _COMMANDS = {
     "export": Entry(
         "virtbackup_async.cli.commands.export", "Write one disk of a backup as a plain image."
     ),
+    "serve": Entry(
+        "virtbackup_async.cli.commands.serve",
+        "Let other programs read the disks of one backup, over NBD.",
+    ),
     "clean": Entry(
         "virtbackup_async.cli.commands.clean",
         "Remove backups by the retention rules, and what killed ones left behind.",

@@ -7,7 +7,8 @@
       +--errors, signal--+--> Summary, the error's line on stderr, the exit code
 
 The first SIGINT, SIGTERM or SIGHUP cancels the work, which reverts the domains before it ends. The
-second one ends the process at once, and reports what stays pending. SIGTSTP (Ctrl-Z) stops the
+second one ends the process at once, and reports what stays pending. ``serve`` ends well by the
+first SIGINT or SIGTERM, and ignores SIGHUP. SIGTSTP (Ctrl-Z) stops the
 process, but never while a guest is frozen (``stopping.py``).
 """
 
@@ -18,6 +19,7 @@ import sys
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic
 from typing import NoReturn
 
@@ -54,12 +56,15 @@ class Job(Struct, frozen=True):
         debug: as the configuration says.
         conclude: called when the work has ended, in whatever way, with the summary so far.
         event_log: gets all events, in addition to the renderer.
+        until_stopped: it works until a signal ends it, which is no failure then. It survives the
+            end of its terminal.
     """
 
     work: Callable[[Emit], Awaitable[None]]
     debug: bool = False
     conclude: Callable[[Summary, Emit], Awaitable[None]] | None = None
     event_log: EventLog | None = None
+    until_stopped: bool = False
 
 
 Prepare = Callable[[Emit], Job]
@@ -156,11 +161,14 @@ async def _supervise(
     scope = anyio.CancelScope()
     async with anyio.create_task_group() as tasks:
         stopper = Stopper(run_outcome, event_thread, tasks)
-        await tasks.start(_watch_signals, scope, outcome, stopper, name="signals")
+        watch = partial(_watch_signals, until_stopped=job.until_stopped)
+        await tasks.start(watch, scope, outcome, stopper, name="signals")
         try:
             with scope:
                 await job.work(run_outcome.emit)
                 # The work is done: a signal came too late to stop anything.
+                outcome.signum = None
+            if job.until_stopped:
                 outcome.signum = None
         except* Exception as group:  # noqa: BLE001 -- whatever it is, it ends in an exit code
             outcome.errors += _leaves(group)
@@ -193,6 +201,7 @@ async def _watch_signals(
     outcome: _Outcome,
     stopper: Stopper,
     *,
+    until_stopped: bool,
     task_status: TaskStatus[None],
 ) -> None:
     # nohup and a shell's background jobs ignore some signals on purpose: keep ignoring those.
@@ -204,12 +213,15 @@ async def _watch_signals(
             if signum == signal.SIGTSTP:
                 stopper.stop()
                 continue
+            if until_stopped and signum == signal.SIGHUP:
+                continue
             if scope.cancel_called:
                 _leave_at_once(stopper.run_outcome, stopper.event_thread, signum)
             outcome.signum = signum
-            stopper.run_outcome.emit(
-                Warned(f"{signum.name}: stopping and undoing; once more to leave at once")
-            )
+            if not until_stopped:
+                stopper.run_outcome.emit(
+                    Warned(f"{signum.name}: stopping and undoing; once more to leave at once")
+                )
             scope.cancel()
 
 

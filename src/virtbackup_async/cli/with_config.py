@@ -18,13 +18,27 @@ Work = Callable[[VirtBackup], Awaitable[object]]
 
 
 def run_with_config(
-    settings: Settings, work: Work, report: MakeReport | None, *, reports_as: str | None = None
+    settings: Settings,
+    work: Work,
+    report: MakeReport | None,
+    *,
+    reports_as: str | None = None,
+    until_stopped: bool = False,
 ) -> NoReturn:
     """Run ``work`` as ``run`` does, with the configuration; see ``configured``."""
-    run(settings, configured(settings.load_config, work, reports_as=reports_as), report)
+    prepare = configured(
+        settings.load_config, work, reports_as=reports_as, until_stopped=until_stopped
+    )
+    run(settings, prepare, report)
 
 
-def configured(load: Callable[[], Config], work: Work, *, reports_as: str | None = None) -> Prepare:
+def configured(
+    load: Callable[[], Config],
+    work: Work,
+    *,
+    reports_as: str | None = None,
+    until_stopped: bool = False,
+) -> Prepare:
     """Return a function that reads the configuration and makes the job.
 
     Args:
@@ -32,6 +46,7 @@ def configured(load: Callable[[], Config], work: Work, *, reports_as: str | None
         work: calls a method of the opened ``VirtBackup``.
         reports_as: the command's name in metrics, notifications and the log, for commands that run
             at night; they also take the I/O priority of the configuration. None reports nothing.
+        until_stopped: see ``Job``.
     """
 
     def prepare(emit: Emit) -> Job:
@@ -56,6 +71,7 @@ def configured(load: Callable[[], Config], work: Work, *, reports_as: str | None
             debug=config.debug,
             conclude=conclude if after_run else None,
             event_log=_event_log(config, emit) if reports_as else None,
+            until_stopped=until_stopped,
         )
 
     return prepare

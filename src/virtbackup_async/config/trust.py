@@ -25,14 +25,15 @@ class Distrust(Struct, frozen=True):
 
 
 def distrust(path: Path, opened: os.stat_result) -> Distrust | None:
-    """Return why others can write a file; None if they cannot. Blocks.
+    """Return why others can write a file, or exchange a directory; None if they cannot. Blocks.
 
     Args:
         path: what it was opened as; symlinks on the way are followed, and looked at.
         opened: the file itself. A pipe, or a file without a name, has no way to it.
     """
     found = _of_place(path, opened)
-    if found or not stat.S_ISREG(opened.st_mode) or opened.st_nlink == 0:
+    has_way = stat.S_ISREG(opened.st_mode) or stat.S_ISDIR(opened.st_mode)
+    if found or not has_way or opened.st_nlink == 0:
         return found
     try:
         for place, status in _way_to(path):

@@ -82,6 +82,7 @@ from virtbackup_async.events.run import (
     TargetSpace,
     Warned,
 )
+from virtbackup_async.events.serve import BackupServed, RangeUnreadable, ServedDisk
 from virtbackup_async.events.setup import (
     AgentState,
     ConfigWritten,
@@ -116,6 +117,7 @@ __all__ = [
     "BackupDone",
     "BackupFailed",
     "BackupRemoved",
+    "BackupServed",
     "BackupStarted",
     "BackupStats",
     "BackupsExpected",
@@ -166,6 +168,7 @@ __all__ = [
     "Phase",
     "PhaseChanged",
     "PinChanged",
+    "RangeUnreadable",
     "RemovalFailed",
     "RemovalPlanned",
     "ReportWritten",
@@ -180,6 +183,7 @@ __all__ = [
     "RunInfo",
     "RunStarted",
     "RunningNow",
+    "ServedDisk",
     "ShownBackup",
     "ShownDisk",
     "ShownImage",
@@ -223,6 +227,8 @@ Event = (
     | RestoreStarted
     | RestoreDone
     | DiskExported
+    | BackupServed
+    | RangeUnreadable
     | DomainDefined
     | VerifyStarted
     | VerifyDone

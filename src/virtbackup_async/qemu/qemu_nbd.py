@@ -16,21 +16,19 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from stat import S_ISBLK
-from tempfile import gettempdir, mkdtemp
 from typing import Any, Final
 
 import msgspec
 from anyio import CancelScope, fail_after, to_thread
 
 from virtbackup_async.errors import ImageError
+from virtbackup_async.files.socket_directory import make_socket_directory
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.nbd import UnixAddress
 from virtbackup_async.nbd.protocol.constants import SILENCE_TIMEOUT_S
 from virtbackup_async.processes import run_program
 
 _PREFIX: Final = "virtbackup-nbd-"
-_SHORT_PARENT: Final = "/tmp"  # noqa: S108 -- mkdtemp makes it safe
-_PARENT_MAX_BYTES: Final = 75
 _WANTS_KEY: Final = "key-secret"
 
 
@@ -49,7 +47,7 @@ async def serve_image(
         ImageError: an image cannot be opened (in time), or has no such bitmap.
     """
     with CancelScope(shield=True):
-        directory = await to_thread.run_sync(_make_directory)
+        directory = await to_thread.run_sync(make_socket_directory, _PREFIX)
     socket, pid_file = directory / "socket", directory / "pid"
     options = ["--bitmap", bitmap] if bitmap else []
     try:
@@ -64,14 +62,6 @@ async def serve_image(
         with CancelScope(shield=True):
             await to_thread.run_sync(_end, pid_file, socket)
             await to_thread.run_sync(shutil.rmtree, directory, True)  # noqa: FBT003 -- errors ignored
-
-
-def _make_directory() -> Path:
-    """Make a private directory, in which no other user can connect or create files."""
-    # A socket's path is limited to 107 bytes, and TMPDIR can be longer.
-    parent = gettempdir()
-    is_long = len(os.fsencode(parent)) > _PARENT_MAX_BYTES
-    return Path(mkdtemp(prefix=_PREFIX, dir=_SHORT_PARENT if is_long else parent))
 
 
 async def _start(*argv: str) -> None:

@@ -112,7 +112,19 @@ def _verify_in_words(event: events.Event) -> str | None:
         case events.VerifyFailed():
             return f"{event.domain}: {event.backup}: FAILED: {event.error}"
         case _:
-            return _damage_in_words(event)
+            return _served_in_words(event) or _damage_in_words(event)
+
+
+def _served_in_words(event: events.Event) -> str | None:
+    match event:
+        case events.BackupServed():
+            uris = ", ".join(f"{one.disk} at {one.uri}" for one in event.disks)
+            return f"{event.domain}: serving {event.backup}: {uris}"
+        case events.RangeUnreadable():
+            where = f"{size(event.length_bytes)} at byte {event.offset}"
+            return f"{event.domain}: {event.disk}: {where} UNREADABLE: {event.error}"
+        case _:
+            return None
 
 
 def _damage_in_words(event: events.Event) -> str | None:

@@ -4,6 +4,7 @@ import anyio
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.model.extent import Extent
+from virtbackup_async.nbd.server.device import data_map
 
 
 class MemoryDevice:
@@ -35,17 +36,13 @@ class MemoryDevice:
         return bytes(self.content[offset : offset + length])
 
     async def data_in(self, offset, length, most):
-        found: list[Extent] = []
         end = offset + length
-        while offset < end and len(found) <= most:
-            page_end = min(end, (offset // 4096 + 1) * 4096)
-            if any(self.content[offset:page_end]):
-                if found and found[-1].end == offset:
-                    found[-1] = Extent(found[-1].start, page_end - found[-1].start)
-                else:
-                    found.append(Extent(offset, page_end - offset))
-            offset = page_end
-        return found
+        pages = (
+            Extent(start, min(start + 4096, end) - start)
+            for start in range(offset // 4096 * 4096, end, 4096)
+            if any(self.content[start : start + 4096])
+        )
+        return data_map(offset, length, pages, most)
 
 
 class WritableMemoryDevice(MemoryDevice):

@@ -16,6 +16,7 @@ NAME = "20260701-030000_1_test"
 ARGUMENTS = {
     "restore": ["main", "test", "restored"],
     "export": ["main", "test", "vda", "exported"],
+    "serve": ["main", "test"],
     "forget": ["test@2026-07-01"],
     "show": ["test"],
     "diff": ["test@2026-07-01", "test"],
@@ -49,7 +50,7 @@ def run(place, *arguments):
 
 
 def test_the_table_has_all_commands_and_situations():
-    assert len(CASES) == 18 * 4
+    assert len(CASES) == 19 * 4
 
 
 @pytest.mark.parametrize(("command", "situation", "code", "says"), CASES)

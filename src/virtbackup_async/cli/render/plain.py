@@ -117,7 +117,7 @@ class Quiet:
         wrong = (
             events.Warned | events.BackupFailed | events.HookFailed | events.VerifyFailed
             | events.RepositoryDamaged | events.PendingLeft | events.RemovalFailed
-            | events.CopyFailed | events.CleanStopped
+            | events.CopyFailed | events.CleanStopped | events.RangeUnreadable
         )  # fmt: skip
         alone = self._report.says_alone if self._report is not None else ()
         if isinstance(event, wrong) and not isinstance(event, alone) and (line := in_words(event)):

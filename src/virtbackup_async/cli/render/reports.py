@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from virtbackup_async.events import BackupFailed, Event, PinChanged, Summary, TargetAccepted
+from virtbackup_async.events import (
+    BackupFailed,
+    BackupServed,
+    Event,
+    PinChanged,
+    Summary,
+    TargetAccepted,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,12 +33,14 @@ class Report(Struct, frozen=True):
         print_rest: prints only what a live view has not printed on the same terminal; None if that
             is all.
         says_alone: the kinds of events that only the report says, not also a line of their own.
+        print_now: prints an event when it comes, for commands that have no end of their own.
     """
 
     add: Callable[[Event], None]
     print: Callable[["Console", Summary], None]
     print_rest: Callable[["Console", Summary], None] | None = None
     says_alone: tuple[type, ...] = ()
+    print_now: Callable[["Console", Event], None] | None = None
 
 
 MakeReport = Callable[[], Report]
@@ -44,6 +53,8 @@ def report_event(
     if report is None:
         return
     report.add(event)
+    if report.print_now is not None:
+        report.print_now(out, event)
     if isinstance(event, Summary):
         show = report.print_rest if only_rest else None
         (show or report.print)(out, event)
@@ -178,6 +189,16 @@ def diff() -> Report:
 
     collected = DiffReport()
     return Report(collected.add, partial(print_diff, collected))
+
+
+def serve() -> Report:
+    """Make the report of a backup that is served: where, and what to do with it."""
+    from virtbackup_async.cli.render.serve import print_served
+
+    def nothing(*_: object) -> None:
+        """Neither collect events nor print at the end."""
+
+    return Report(nothing, nothing, says_alone=(BackupServed,), print_now=print_served)
 
 
 def health() -> Report:

@@ -10,36 +10,32 @@ A second copy of the disk is needed only where QEMU must read the images.
 Every image is compared with its recorded digest.
 """
 
-import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from anyio import CancelScope, to_thread
+from anyio import to_thread
 from msgspec import Struct
 
 from virtbackup_async.engine.progress import DiskMeter, data_bytes_of
 from virtbackup_async.engine.restore.export_target import Target, open_target
 from virtbackup_async.engine.restore.plan import RestoredDisk, RestoredImage, plan_restore
 from virtbackup_async.engine.restore.read_images import open_package, read_disk
+from virtbackup_async.engine.restore.temporary import directory_in
 from virtbackup_async.engine.restore.to_directory import (
     RestoreRequest,
     restore_files,
 )
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import ConfigError, DefinitionError, StorageError, about_disk
+from virtbackup_async.errors import ConfigError, DefinitionError, about_disk
 from virtbackup_async.events import DiskExported, RestoreStarted
-from virtbackup_async.files.mounts import space_at
-from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.sources.nbd import open_nbd_stream
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.model.amounts import size
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
-from virtbackup_async.model.names import temporary_name
 from virtbackup_async.model.target_file import AnyFile
 from virtbackup_async.packagers.interface import PackageReader, Progress
 from virtbackup_async.qemu.qcow2 import HEAD_BYTES, file_beside
@@ -139,7 +135,9 @@ class _Export(Struct, frozen=True):
     async def convert_to(self, target: Target) -> int:
         """Restore the images temporarily, and write the disk as a guest sees it."""
         request = self.request
-        async with _directory_in(target.work_directory, self.disk) as place:
+        async with directory_in(
+            target.work_directory, self.disk.dev, self.disk.data_bytes
+        ) as place:
             restored = RestoreRequest(
                 request.definition, request.directory, place, (request.dev,), for_domain=True
             )
@@ -221,29 +219,3 @@ def _format_of(image: RestoredImage) -> str:
     if name not in FORMATS:
         raise DefinitionError(f"{image.file}: image format {name!r:.40} is not known")
     return name
-
-
-@asynccontextmanager
-async def _directory_in(parent: Path, disk: RestoredDisk) -> AsyncGenerator[Path]:
-    """Yield a private directory with room for the disk; remove it at the end of the block.
-
-    Raises:
-        StorageError: there is not so much room.
-    """
-    try:
-        free_bytes = (await to_thread.run_sync(space_at, parent)).free_bytes
-    except OSError as error:
-        raise storage_error("use", parent, error) from error
-    if free_bytes < disk.data_bytes:
-        raise StorageError(
-            f"the images of {disk.dev} need {size(disk.data_bytes)} for a while, "
-            f"{size(free_bytes)} are free in {parent}",
-            disk=disk.dev,
-            hint="For standard output, TMPDIR names another directory.",
-        )
-    place = parent / temporary_name()
-    try:
-        yield place
-    finally:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(shutil.rmtree, place, True)  # noqa: FBT003 -- errors ignored

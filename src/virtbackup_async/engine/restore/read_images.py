@@ -89,7 +89,7 @@ async def read_state(state: RestoredState, package: PackageReader, fill: Fill) -
 async def _take(
     image: RestoredImage, stream: DiskStream, fill: Fill, on_progress: Progress
 ) -> None:
-    _check_size(image, stream.size_bytes)
+    check_size(image, stream.size_bytes)
     await fill(image, stream, on_progress)
     check_image(image, stream.size_bytes, stream.digest)
 
@@ -119,13 +119,18 @@ def check_image(image: RestoredImage, size_bytes: int, digest: str) -> None:
         CorruptError: it does not have its recorded size.
         DigestMismatchError: the bytes do not match the recorded digest.
     """
-    _check_size(image, size_bytes)
+    check_size(image, size_bytes)
     if image.expected_digest not in {None, digest}:
         _log.info("%s: digest %s, recorded %s", image.file, digest, image.expected_digest)
         raise DigestMismatchError(f"{image.file} is damaged: its data is not what was backed up")
 
 
-def _check_size(image: RestoredImage, size_bytes: int) -> None:
+def check_size(image: RestoredImage, size_bytes: int) -> None:
+    """Compare an image's length with its record.
+
+    Raises:
+        CorruptError: it does not have its recorded size.
+    """
     if image.record is not None and image.record.size_bytes != size_bytes:
         raise CorruptError(
             f"{image.file} in the package is {length_compared(size_bytes, image.record.size_bytes)}"

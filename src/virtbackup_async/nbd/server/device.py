@@ -4,11 +4,51 @@ Whoever has the bytes implements it; tasks of all clients call it at once, for r
 device that are not empty.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.nbd.protocol.offer import Offered
+
+
+class DataMap(Struct, frozen=True):
+    """Where data is, in a range or its beginning.
+
+    Attributes:
+        data: the parts that can hold data, ascending; all other bytes read as zeros.
+        end: the first byte of which nothing is known: the range's end, or before it.
+    """
+
+    data: Sequence[Extent]
+    end: int
+
+
+def data_map(offset: int, length: int, data: Iterable[Extent], most: int) -> DataMap:
+    """Return the map of a range by the extents in it, of which ``most`` fit.
+
+    Args:
+        offset: where the range begins.
+        length: its length.
+        data: extents that ascend; they may reach out of the range.
+        most: the most to take, at least one.
+    """
+    end = offset + length
+    found: list[Extent] = []
+    for extent in data:
+        start, stop = max(extent.start, offset), min(extent.end, end)
+        if start >= end:
+            break
+        if start >= stop:
+            continue
+        if found and found[-1].end == start:
+            found[-1] = Extent(found[-1].start, stop - found[-1].start)
+        elif len(found) == most:
+            return DataMap(found, start)
+        else:
+            found.append(Extent(start, stop - start))
+    return DataMap(found, end)
 
 
 class Device(Protocol):
@@ -24,12 +64,8 @@ class Device(Protocol):
         """Return a range's bytes."""
         ...
 
-    async def data_in(self, offset: int, length: int, most: int) -> Sequence[Extent]:
-        """Return the parts of a range that can hold data, ascending, inside of it; or the first.
-
-        At most ``most + 1``; so many mean that the rest of the range is not known. All other bytes
-        read as zeros.
-        """
+    async def data_in(self, offset: int, length: int, most: int) -> "DataMap":
+        """Return which parts of a range can hold data, at most ``most`` of them."""
         ...
 
 

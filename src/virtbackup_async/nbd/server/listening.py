@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from virtbackup_async.errors import ConfigError, LockHeldError, NbdConnectionError
+from virtbackup_async.files.socket_directory import is_dead_socket
 from virtbackup_async.nbd.protocol.export import AUTHORITY_FILE
 
 MAX_PATH_BYTES: Final = 107
@@ -103,17 +104,10 @@ def _remove_dead(path: Path) -> None:
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return
+        if not is_dead_socket(path):
+            raise LockHeldError(
+                f"another process listens on {path}", hint="Stop it, or choose another path."
+            )
     except FileNotFoundError:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
-        trial.setblocking(False)  # noqa: FBT003 -- socket's signature
-        try:
-            trial.connect(os.fspath(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except BlockingIOError:
-            pass  # so many wait for it that it lives
-    raise LockHeldError(
-        f"another process listens on {path}", hint="Stop it, or choose another path."
-    )
+    path.unlink(missing_ok=True)

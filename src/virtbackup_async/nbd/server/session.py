@@ -8,14 +8,13 @@ the client.
 
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Protocol, cast
 
 import anyio
 
 from virtbackup_async.errors import VirtBackupError
-from virtbackup_async.model.extent import Extent
 from virtbackup_async.nbd.protocol import answers
 from virtbackup_async.nbd.protocol.constants import (
     MAX_STATUS_DESCRIPTORS,
@@ -25,7 +24,7 @@ from virtbackup_async.nbd.protocol.constants import (
 )
 from virtbackup_async.nbd.protocol.incoming import Fault, Incoming, fault_of
 from virtbackup_async.nbd.protocol.offer import ALLOCATION_ID, Agreed
-from virtbackup_async.nbd.server.device import Export, OnFailure, WritableDevice
+from virtbackup_async.nbd.server.device import DataMap, Export, OnFailure, WritableDevice
 
 _log = logging.getLogger(__name__)
 
@@ -145,8 +144,11 @@ class Session:
 
         async def read() -> None:
             nonlocal data
-            if not may_be_hole or await self._device.data_in(start, length, 1):
-                data = await self._device.read(start, length)
+            if may_be_hole:
+                found = await self._device.data_in(start, length, 1)
+                if not found.data and found.end == start + length:
+                    return
+            data = await self._device.read(start, length)
 
         fault = await self._tried(read, start, length)
         return data, fault
@@ -157,7 +159,7 @@ class Session:
 
         async def find() -> None:
             found = await self._device.data_in(request.offset, request.length, most)
-            runs.extend(status_runs(request.offset, request.length, found, most))
+            runs.extend(status_runs(request.offset, found))
 
         fault = await self._tried(find, request.offset, request.length)
         if fault is not None:
@@ -210,26 +212,14 @@ def _pieces(request: Incoming) -> list[_Piece]:
     ]
 
 
-def status_runs(
-    offset: int, length: int, data: Sequence[Extent], most: int
-) -> list[tuple[int, int]]:
-    """Return lengths with their flags, from ``offset`` on: of the range, or of its beginning.
-
-    Args:
-        offset: where the range begins.
-        length: its length.
-        data: as ``Device.data_in`` returned it.
-        most: as it was called with.
-    """
-    end = offset + length
-    if len(data) > most:
-        data, end = data[:most], data[most].start
+def status_runs(offset: int, found: DataMap) -> list[tuple[int, int]]:
+    """Return lengths with their flags, from ``offset`` to the end of what is known."""
     runs: list[tuple[int, int]] = []
-    for extent in data:
+    for extent in found.data:
         _append(runs, extent.start - offset, STATE_HOLE | STATE_ZERO)
         _append(runs, extent.length, 0)
         offset = extent.end
-    _append(runs, end - offset, STATE_HOLE | STATE_ZERO)
+    _append(runs, found.end - offset, STATE_HOLE | STATE_ZERO)
     return runs
 
 

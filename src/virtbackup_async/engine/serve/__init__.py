@@ -1,0 +1,1 @@
+"""The ``serve`` command: the disks of a backup over NBD, as a guest sees them."""
