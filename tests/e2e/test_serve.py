@@ -88,12 +88,13 @@ async def test_a_killed_process_leaves_nothing_for_the_next_one(tmp_path, image,
     held = virtbackup(*forget)
     process.kill()
     process.communicate(timeout=60)
-    assert held.returncode == 11, held.stdout + held.stderr
+    assert "0 backups removed" in held.stdout
+    assert backup.path.exists()
     assert socket.exists()
     process, _ = serve(config)
     stop(process)
     assert not socket.parent.exists()
-    assert virtbackup(*forget).returncode == 0
+    assert "1 backup removed" in virtbackup(*forget).stdout
 
 
 async def test_damage_is_named_and_the_rest_is_read(tmp_path, image, config):
