@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from virtbackup_async.version import __version__
 
 if TYPE_CHECKING:
+    from virtbackup_async.api.keys import Passphrase, RecoveryKey
     from virtbackup_async.api.virtbackup import VirtBackup, open_virtbackup
     from virtbackup_async.catalog.scanning import FoundBackup
     from virtbackup_async.config.loading import load_config
@@ -41,6 +42,8 @@ __all__ = [
     "ForgetRun",
     "FoundBackup",
     "Listing",
+    "Passphrase",
+    "RecoveryKey",
     "RepairRun",
     "RestoredDomain",
     "Stats",
@@ -63,6 +66,8 @@ _HOMES = {
     "ForgetRun": "engine.clean.forget",
     "FoundBackup": "catalog.scanning",
     "Listing": "engine.inventory.listing",
+    "Passphrase": "api.keys",
+    "RecoveryKey": "api.keys",
     "RepairRun": "engine.verify.repair",
     "RestoredDomain": "engine.restore.define",
     "Stats": "engine.inventory.stats",

@@ -232,6 +232,8 @@ class NotFoundError(VirtBackupError):
 
 REPAIR_HINT: Final = "Run 'virtbackup repair'."
 """The hint of a damaged repository."""
+SEALED_HINT: Final = "Give --recovery, which asks for the recovery key, or --recovery-file FILE."
+"""The hint where a sealed repository is to be read."""
 
 
 class CorruptError(VirtBackupError):

@@ -12,8 +12,8 @@ from virtbackup_async.cli.main import virtbackup
 
 NAMES = [
     "BackupPreview", "BackupRun", "CleanRun", "Config", "CopyRun", "Definition", "ForgetRun",
-    "FoundBackup", "Listing", "RepairRun", "RestoredDomain", "Stats", "VerifyRun", "VirtBackup",
-    "VirtBackupError", "__version__", "load_config", "open_virtbackup",
+    "FoundBackup", "Listing", "Passphrase", "RecoveryKey", "RepairRun", "RestoredDomain", "Stats",
+    "VerifyRun", "VirtBackup", "VirtBackupError", "__version__", "load_config", "open_virtbackup",
 ]  # fmt: skip
 
 METHODS = {

@@ -93,6 +93,7 @@ class Upkeep(Methods):
         not_verified_since: str | None = None,
         sample: str | None = None,
         quick: bool = False,
+        read_data: str | None = None,
     ) -> "VerifyRun":
         """Read backups and compare them with the digests that were recorded.
 
@@ -104,6 +105,8 @@ class Upkeep(Methods):
                 since a date.
             sample: only ``5`` or ``10%`` of them, a new choice every day.
             quick: read no data: only check that all of it exists.
+            read_data: how much to read, chosen at random: ``2%``, ``10GiB`` or ``all``; None for
+                what the groups say, or all in a directory and 2% elsewhere.
 
         Raises:
             NotFoundError: there is no backup.
@@ -113,7 +116,7 @@ class Upkeep(Methods):
         from virtbackup_async.engine.verify.verify import run_verify
 
         request = VerifyRequest(
-            tuple(groups), tuple(domains), newer_than, not_verified_since, sample, quick
+            tuple(groups), tuple(domains), newer_than, not_verified_since, sample, quick, read_data
         )
         return await run_verify(await self._ready(), request)
 

@@ -21,11 +21,12 @@ from anyio import to_thread
 
 from virtbackup_async.api.copies import Copies
 from virtbackup_async.api.inventory import Inventory
+from virtbackup_async.api.keys import Passphrase, RecoveryKey, holding
 from virtbackup_async.api.restores import AnyPath, Restores
 from virtbackup_async.api.upkeep import Upkeep
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
-from virtbackup_async.config.target_config import config_of_target
+from virtbackup_async.config.target_config import config_of_target, with_held_key
 from virtbackup_async.engine.runtime import open_runtime
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import Emit, Warned
@@ -42,6 +43,7 @@ async def open_virtbackup(
     *,
     target: AnyPath | None = None,
     key_file: AnyPath | None = None,
+    key: Passphrase | RecoveryKey | None = None,
     on_event: Emit = lambda _event: None,
 ) -> AsyncGenerator["VirtBackup"]:
     """Read the configuration, and yield an object with a method for each command.
@@ -58,6 +60,8 @@ async def open_virtbackup(
         target: read a target without a configuration, as ``--target`` does: its backups can be
             listed, verified and restored, and its path or URL is the name of the only group.
         key_file: opens that target, if it is encrypted.
+        key: opens it in place of a key file, or all encrypted targets of the configuration. The
+            process holds it until the block ends.
         on_event: called with each event in order, mostly in the event loop's thread, sometimes in a
             worker thread. It must neither block nor raise: a guest may be frozen meanwhile.
 
@@ -72,9 +76,22 @@ async def open_virtbackup(
         config = await to_thread.run_sync(config_of_target, named, opened_by)
     elif key_file is not None:
         raise ConfigError("a key file goes with a target: a configuration names its own")
+    if key is not None and key_file is not None:
+        raise ConfigError("give either a key file or another key")
     if not isinstance(config, Config):
         path = None if config is None else Path(config)
         config = await to_thread.run_sync(load_config, path)
+    if key is None:
+        async with _opened(config, on_event) as opened:
+            yield opened
+        return
+    with holding(await to_thread.run_sync(key.key)) as name:
+        async with _opened(with_held_key(config, name), on_event) as opened:
+            yield opened
+
+
+@asynccontextmanager
+async def _opened(config: Config, on_event: Emit) -> AsyncGenerator["VirtBackup"]:
     for warning in config.warnings:
         on_event(Warned(warning))
     async with open_runtime(config, on_event) as runtime:

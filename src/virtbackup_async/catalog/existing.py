@@ -14,6 +14,6 @@ def open_existing(target: StorageLocation) -> Storage | None:
         ConfigError: its key file does not fit.
         CorruptError: its repository is damaged.
     """
-    if target.key_file is not None and find_repository(target) is None:
+    if target.is_encrypted and find_repository(target) is None:
         return None
     return open_storage(target)

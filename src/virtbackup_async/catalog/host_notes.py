@@ -53,6 +53,7 @@ class TargetWire(msgspec.Struct):
     region: str | None = None
     profile: str | None = None
     key_file: str | None = None
+    sealed_for: str | None = None
 
 
 class NoteWire(msgspec.Struct, omit_defaults=True):
@@ -245,16 +246,26 @@ def loads(data: bytes, path: Path) -> Note:
 
 
 def _wire_of(target: StorageLocation) -> TargetWire:
-    key_file = None if target.key_file is None else str(target.key_file)
     return TargetWire(
-        target.kind, target.path, target.endpoint, target.region, target.profile, key_file
+        target.kind,
+        target.path,
+        target.endpoint,
+        target.region,
+        target.profile,
+        key_file=None if target.key_file is None else str(target.key_file),
+        sealed_for=None if target.sealed_for is None else str(target.sealed_for),
     )
 
 
 def _location_of(wire: TargetWire) -> StorageLocation:
-    key_file = None if wire.key_file is None else Path(wire.key_file)
     return StorageLocation(
-        wire.kind, wire.path, wire.endpoint, wire.region, wire.profile, key_file=key_file
+        wire.kind,
+        wire.path,
+        wire.endpoint,
+        wire.region,
+        wire.profile,
+        key_file=None if wire.key_file is None else Path(wire.key_file),
+        sealed_for=None if wire.sealed_for is None else Path(wire.sealed_for),
     )
 
 

@@ -11,7 +11,6 @@ from collections.abc import Set as AbstractSet
 from contextlib import closing, contextmanager, suppress
 
 from msgspec import Struct, field
-from msgspec.structs import replace
 
 from virtbackup_async.catalog import definition_file, pending_file
 from virtbackup_async.catalog.checksum import ChecksumError
@@ -129,7 +128,7 @@ def scan_target(target: StorageLocation) -> Scan:
     storage = open_existing(target)
     if storage is None:
         # Its disk may not be mounted: then it only looks as if it had no files.
-        _names(open_storage(replace(target, key_file=None)), frozenset())
+        _names(open_storage(target.without_keys), frozenset())
         return Scan((), (), ())
     # Links to directories become problems.
     names = _names(storage, {Kind.DIRECTORY, Kind.LINK})
@@ -142,7 +141,7 @@ def _refuse_encrypted(target: StorageLocation) -> None:
     Raises:
         ConfigError: it is.
     """
-    if target.key_file is not None:
+    if target.is_encrypted:
         return
     with suppress(CorruptError, StorageError):  # of which a scan finds more
         find_repository(target)

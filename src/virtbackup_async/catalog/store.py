@@ -200,7 +200,7 @@ class Catalog:
                 place = path.target.directory
                 for directory in (self._state_directory, place.parent, place):
                     make_private(directory)
-            if self.target.key_file is not None:
+            if self.target.is_encrypted:
                 make_repository(self.target)  # without it nothing can be encrypted
             open_storage(self.target).make_directory(path.parent.stored_name)
         _make_directory(path.parent)

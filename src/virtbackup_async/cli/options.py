@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from virtbackup_async.cli.typed_keys import held_recovery_key
 from virtbackup_async.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,12 +27,16 @@ class Settings:
         config_path: None to look in the usual places.
         target: the only target; then there is no configuration.
         key_file: opens that target, if it is encrypted.
+        recovery: open encrypted targets with a recovery key, which is asked for.
+        recovery_file: has that key, so that it is not asked for.
         progress: False under ``--no-progress``.
     """
 
     config_path: Path | None = None
     target: Path | str | None = None
     key_file: Path | None = None
+    recovery: bool = False
+    recovery_file: Path | None = None
     debug: bool = False
     json: bool = False
     quiet: bool = False
@@ -54,13 +59,20 @@ class Settings:
         """
         # The shell asks for the names of commands far more often: they need no YAML.
         from virtbackup_async.config.loading import load_config  # noqa: PLC0415 -- see above
-        from virtbackup_async.config.target_config import config_of_target  # noqa: PLC0415
+        from virtbackup_async.config.target_config import (  # noqa: PLC0415
+            config_of_target,
+            with_held_key,
+        )
 
-        if self.target:
-            return config_of_target(self.target, self.key_file)
-        if self.key_file:
+        if self.key_file and not self.target:
             raise ConfigError("--key-file goes with --target: a configuration names its own")
-        return load_config(self.config_path)
+        if self.target:
+            config = config_of_target(self.target, self.key_file)
+        else:
+            config = load_config(self.config_path)
+        if self.recovery or self.recovery_file:
+            return with_held_key(config, held_recovery_key(self.recovery_file))
+        return config
 
 
 CONFIG_HELP = (
@@ -187,10 +199,42 @@ _key_file_option: Decorator = click.option(
 )
 
 
+def _take_recovery(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    ctx.obj = replace(ctx.ensure_object(Settings), recovery=value)
+
+
+def _take_recovery_file(ctx: click.Context, _param: click.Parameter, value: Path | None) -> None:
+    ctx.obj = replace(ctx.ensure_object(Settings), recovery_file=value)
+
+
+_KEYS: tuple[Decorator, ...] = (
+    _key_file_option,
+    click.option(
+        "--recovery",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_take_recovery,
+        help="Open encrypted targets with a recovery key, which is asked.",
+    ),
+    click.option(
+        "--recovery-file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        envvar="VIRTBACKUP_RECOVERY_FILE",
+        expose_value=False,
+        is_eager=True,
+        callback=_take_recovery_file,
+        help="Read that recovery key from this file.",
+    ),
+)
+
+
 def target_option(function: Callable[..., None]) -> Callable[..., None]:
-    """Add ``--target``, and ``--key-file`` for one that is encrypted."""
-    with_key_file: Callable[..., None] = _key_file_option(function)
-    return target_alone_option(with_key_file)
+    """Add ``--target``, and the options that open encrypted targets."""
+    for option in reversed(_KEYS):
+        function = option(function)
+    return target_alone_option(function)
 
 
 class OneBackup(NamedTuple):

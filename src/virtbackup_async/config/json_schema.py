@@ -61,7 +61,8 @@ def _group() -> Schema:
         "hooks": _ref("hooks"),
         "encryption": {**_section(ENCRYPTION_KEYS), "required": ["key_file"]},
     }
-    below["encryption"]["properties"]["key_file"] = dict(ENCRYPTION_KEYS["key_file"].schema)
+    for key, check in ENCRYPTION_KEYS.items():
+        below["encryption"]["properties"][key] = dict(check.schema)
     old = _renamed(GROUP_KEYS, compat.RENAMED_IN_GROUPS)
     old |= dict(zip(compat.OLD_COMPRESSION, _options(USUAL_TYPE).values(), strict=True))
     return {

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import platformdirs
 import yaml
-from msgspec import structs
 
 from virtbackup_async.compat import config as compat
 from virtbackup_async.config.patterns import PatternError, resolve
@@ -220,11 +219,11 @@ def _check_encryption(groups: Mapping[str, Group], problems: Problems) -> None:
     first: dict[StorageLocation, Group] = {}
     for group in groups.values():
         if group.target is not None:
-            other = first.setdefault(structs.replace(group.target, key_file=None), group)
+            other = first.setdefault(group.target.without_keys, group)
             if other.target != group.target:
                 problems.error(
                     ("groups", group.name, "encryption"),
-                    f"shares the target of group {other.name}, and has another key file or none",
+                    f"shares the target of group {other.name}, and has other keys or none",
                 )
 
 

@@ -25,6 +25,7 @@ GROUP_SHOWN: Final = (
     "target", "packager", "packager_opts", "autostart", "quiesce", "rate_limit", "method",
     "scratch", "audit_percent", "full_every", "max_age", "track_with_snapshots", *RETENTION_KEYS,
     "hosts", "copies", "encryption", "append_only", "protect",
+    "verify_read_data",
 )  # fmt: skip
 _STRUCTURE: Final = ("default", "groups")
 _HOUR_S: Final = 3600
@@ -71,8 +72,10 @@ def _group(group: Group) -> Iterator[tuple[str, Any]]:
 
 
 def _encryption(group: Group) -> Mapping[str, str] | None:
-    key_file = group.target and group.target.key_file
-    return {"key_file": str(key_file)} if key_file else None
+    if group.target is None or group.target.key_file is None:
+        return None
+    files = {"key_file": group.target.key_file, "sealed_for": group.target.sealed_for}
+    return {key: str(path) for key, path in files.items() if path is not None}
 
 
 def _of_group(group: Group, key: str) -> object:

@@ -80,6 +80,7 @@ class Group:
         append_only: this host may only add files to the target: `doctor` proves it, `clean` and
             `forget` are another host's business.
         protect: how long `clean` keeps whatever the target got, by the target's own clock.
+        verify_read_data: how much of the data `verify` reads; None for the usual share.
         track_with_snapshots: whether changes of images with internal snapshots are tracked, which
             cannot be reverted to then.
         autostart_given: false where the key is missing, which virt-backup 0.5.6 takes for true.
@@ -104,6 +105,7 @@ class Group:
     copies: tuple[str, ...] = ()
     append_only: bool = False
     protect: timedelta | None = None
+    verify_read_data: str | None = None
 
     def includes(self, domain: str) -> bool:
         """Return whether the group's hosts include ``domain``."""

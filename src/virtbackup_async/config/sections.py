@@ -82,10 +82,12 @@ GROUP_KEYS: Mapping[str, Check] = {
     "copies": target_value.copies,
     "append_only": values.flag,
     "protect": values.age,
+    "verify_read_data": values.read_share,
     "encryption": values.mapping,
 }
 ENCRYPTION_KEYS: Mapping[str, Check] = {
     "key_file": values.file,
+    "sealed_for": values.file,
 }
 HOST_KEYS: Mapping[str, Check] = {
     "host": values.text,
@@ -174,7 +176,7 @@ def read_group_section(
         if "key_file" not in encryption:
             # Without it the backups would be stored for everybody to read.
             problems.error(where, "key_file is missing: the path of a file for the key")
-        read["encryption"] = encryption.get("key_file")
+        read["encryption"] = encryption
     return read
 
 
@@ -229,6 +231,7 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
         copies=merged.get("copies", ()),
         append_only=merged.get("append_only", False),
         protect=merged.get("protect"),
+        verify_read_data=merged.get("verify_read_data"),
     )
 
 
@@ -253,8 +256,9 @@ def _target(
 def _encrypted(
     name: str, merged: Section, target: StorageLocation | None, problems: Problems
 ) -> StorageLocation | None:
-    """Return the target with its key file, if the group is encrypted."""
-    key_file: Path | None = merged.get("encryption")
+    """Return the target with its key files, if the group is encrypted."""
+    encryption: Section = merged.get("encryption", {})
+    key_file: Path | None = encryption.get("key_file")
     if target is None or key_file is None:
         return target
     where: KeyPath = ("groups", name, "encryption")
@@ -263,7 +267,7 @@ def _encrypted(
         problems.error(where, f"only a repository is encrypted: write `packager: {SHARING_TYPE}`")
     if target.is_local and target.directory in key_file.parents:
         problems.error(where, f"the key is in the target, which it is to close: {key_file}")
-    return replace(target, key_file=key_file)
+    return replace(target, key_file=key_file, sealed_for=encryption.get("sealed_for"))
 
 
 def _usual_method(packager: Packager) -> Method:

@@ -4,6 +4,7 @@ For the day the host is gone, and its configuration with it. It has one group th
 domains. No rule of it removes a backup, and it asks for none.
 """
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Final
@@ -47,3 +48,23 @@ def config_of_target(named: Path | str, key_file: Path | None = None) -> Config:
     return Config(
         path=Path(str(target)), threads=threads, groups={group.name: group}, of_target=True
     )
+
+
+def with_held_key(config: Config, held_key: str) -> Config:
+    """Return a configuration whose encrypted targets open with a key that the process holds.
+
+    Args:
+        config: the configuration; of a target alone, that target counts as encrypted.
+        held_key: the name of the key.
+
+    Raises:
+        ConfigError: no target is encrypted.
+    """
+    groups = {
+        name: dataclasses.replace(group, target=replace(group.target, held_key=held_key))
+        for name, group in config.groups.items()
+        if group.target is not None and (group.target.is_encrypted or config.of_target)
+    }
+    if not groups:
+        raise ConfigError(f"no group is encrypted in {config.where}", hint="Give no key.")
+    return dataclasses.replace(config, groups={**config.groups, **groups})

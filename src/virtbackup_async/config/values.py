@@ -15,6 +15,7 @@ from msgspec import Struct
 from virtbackup_async.model.amounts import AGE_PATTERN, age_of
 from virtbackup_async.model.packager import PACKAGER_TYPES
 from virtbackup_async.model.pull import Method
+from virtbackup_async.model.read_share import SHARE_PATTERN, read_share_of
 
 MAX_COUNT: Final = 1_000_000
 _ALL: Final = 100
@@ -122,6 +123,14 @@ def rate(value: object) -> int:
         value = int(float(number) * unit)
     if not _is_whole(value) or value < 1:
         raise WrongValueError("bytes a second, such as 50MiB, 200MB/s or 1G")
+    return value
+
+
+@_takes({"type": "string", "pattern": SHARE_PATTERN})
+def read_share(value: object) -> str:
+    """Return how much of the data is read, as it was written."""
+    if not isinstance(value, str) or read_share_of(value) is None:
+        raise WrongValueError("a share such as 2%, an amount such as 10GiB, or all")
     return value
 
 

@@ -20,7 +20,8 @@ class VerifyDone(Struct, frozen=True):
     """A backup was read from its first byte to its last, and matches its digests.
 
     ``digests`` is False if it has none (virt-backup wrote it), so that it could only be read.
-    ``quick`` is True if it was not read: everything exists, with the right length. ``lacks`` are
+    ``quick`` is True if it was not read completely: everything exists, with the right length;
+    ``partly`` if some of the data of its target was read as well, chosen at random. ``lacks`` are
     disks and state of the domain that are not in the backup; the rest is good.
     """
 
@@ -35,6 +36,7 @@ class VerifyDone(Struct, frozen=True):
     quick: bool = False
     lacks: tuple[str, ...] = ()
     uuid: str | None = None
+    partly: bool = False
 
 
 class VerifyFailed(Struct, frozen=True):
@@ -110,7 +112,11 @@ class RepositoryRepaired(Struct, frozen=True):
 
 
 class RepositoryChecked(Struct, frozen=True):
-    """The chunks that the verified backups need have been checked, each of them once."""
+    """The chunks that the verified backups need have been checked, each of them once.
+
+    ``read_bytes`` of the ``stored_bytes`` were read and compared, ``read_chunks`` of the
+    ``chunks``; the others are there, as far as the lengths of files show.
+    """
 
     kind: ClassVar[str] = "repository_checked"
     target: str
@@ -119,3 +125,5 @@ class RepositoryChecked(Struct, frozen=True):
     stored_bytes: int
     damaged_chunks: int
     duration_s: float
+    read_bytes: int = 0
+    read_chunks: int = 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from virtbackup_async.errors import StorageError
 
@@ -31,6 +32,10 @@ class StorageLocation(Struct, frozen=True):
         profile: the section of the AWS files that has the credentials; None for the environment.
         create_bucket: whether to make the bucket if it is missing.
         key_file: of an encrypted target, the file on this host that opens it; else None.
+        sealed_for: of a sealed target, the file on this host with the public half of the recovery
+            key, which alone opens its chunks; else None.
+        held_key: the name of a key that this process holds in memory, and that opens the target in
+            place of the key file; else None.
     """
 
     kind: str
@@ -40,6 +45,8 @@ class StorageLocation(Struct, frozen=True):
     profile: str | None = None
     create_bucket: bool = False
     key_file: Path | None = None
+    sealed_for: Path | None = None
+    held_key: str | None = None
 
     @classmethod
     def of(cls, target: Path | str) -> "StorageLocation":
@@ -58,7 +65,12 @@ class StorageLocation(Struct, frozen=True):
     @property
     def is_encrypted(self) -> bool:
         """Whether its files are encrypted, as the configuration says."""
-        return self.key_file is not None
+        return self.key_file is not None or self.held_key is not None
+
+    @property
+    def without_keys(self) -> "StorageLocation":
+        """The same place, as everybody sees it."""
+        return replace(self, key_file=None, sealed_for=None, held_key=None)
 
     @property
     def plain_directory(self) -> Path | None:
@@ -67,7 +79,7 @@ class StorageLocation(Struct, frozen=True):
         None if they are elsewhere or encrypted. Only such a target has pending files in it, and
         packages that are files of their own.
         """
-        return Path(self.path) if self.is_local and self.key_file is None else None
+        return Path(self.path) if self.is_local and not self.is_encrypted else None
 
     @property
     def directory(self) -> Path:

@@ -208,7 +208,7 @@ def found_good(done: events.VerifyDone) -> str:
     """Return the result of a backup without damage."""
     lacks = f", LACKS {', '.join(done.lacks)}" if done.lacks else ""
     if done.quick:
-        return f"complete, not read{lacks}"
+        return f"complete, {'read in part' if done.partly else 'not read'}{lacks}"
     return f"good{lacks}" if done.digests else f"readable, no digest{lacks}"
 
 
@@ -239,8 +239,13 @@ def _repaired(done: events.RepositoryRepaired) -> str:
 
 
 def _checked(done: events.RepositoryChecked) -> str:
-    amount = f"{size(done.stored_bytes)} in {duration(done.duration_s)}"
     bad = f", {done.damaged_chunks} DAMAGED" if done.damaged_chunks else ""
+    if 0 < done.read_bytes < done.stored_bytes:
+        share = f"{size(done.read_bytes)} of {size(done.stored_bytes)}"
+        read = f"{done.read_chunks} of {count(done.chunks, 'chunk')} read, at random"
+        there = "" if done.damaged_chunks else "; all packs are there"
+        return f"{read}{bad}: {share} in {duration(done.duration_s)}{there}"
+    amount = f"{size(done.stored_bytes)} in {duration(done.duration_s)}"
     return f"{count(done.chunks, 'chunk')} checked{bad}: {amount}"
 
 

@@ -51,17 +51,21 @@ if TYPE_CHECKING:
     from virtbackup_async.repository.format.pack_format import Data
     from virtbackup_async.repository.prune.prune import Pruned, prune_repository
     from virtbackup_async.repository.storage.interface import HeldDirectory, Kind, Storage
+    from virtbackup_async.repository.storage.key import Key
     from virtbackup_async.repository.storage.key_access import (
         SlotFacts,
         SlotList,
+        drop_key,
+        hold_key,
         key_of_file,
         key_of_paper,
         key_of_passphrase,
         list_key_slots,
+        new_paper,
         open_key_changes,
         written_on_paper,
     )
-    from virtbackup_async.repository.storage.key_changes import Key, KeyChanges
+    from virtbackup_async.repository.storage.key_changes import KeyChanges
     from virtbackup_async.repository.storage.layout import MapFile, Repository
     from virtbackup_async.repository.storage.leases import Lease, open_leased, take_prune_lease
     from virtbackup_async.repository.storage.package_leases import is_used, take_package_lease
@@ -112,9 +116,11 @@ __all__ = [
     "data_length_of",
     "drop_bad_entries",
     "drop_damaged_pending_deletion",
+    "drop_key",
     "entries_of",
     "exclusive_usage",
     "find_repository",
+    "hold_key",
     "is_append_only",
     "is_used",
     "key_of_file",
@@ -125,6 +131,7 @@ __all__ = [
     "lost_ranges_of",
     "make_repository",
     "need_map",
+    "new_paper",
     "note_known_damage",
     "open_inner",
     "open_key_changes",
@@ -163,10 +170,11 @@ _NAMES: Final = {
     "prune.prune": ("Pruned", "prune_repository"),
     "storage.interface": ("HeldDirectory", "Kind", "Storage"),
     "storage.key_access": (
-        "SlotFacts", "SlotList", "key_of_file", "key_of_paper", "key_of_passphrase",
-        "list_key_slots", "open_key_changes", "written_on_paper",
+        "SlotFacts", "SlotList", "drop_key", "hold_key", "key_of_file", "key_of_paper",
+        "key_of_passphrase", "list_key_slots", "new_paper", "open_key_changes", "written_on_paper",
     ),
-    "storage.key_changes": ("Key", "KeyChanges"),
+    "storage.key": ("Key",),
+    "storage.key_changes": ("KeyChanges",),
     "storage.layout": ("MapFile", "Repository"),
     "storage.leases": ("Lease", "open_leased", "take_prune_lease"),
     "storage.package_leases": ("is_used", "take_package_lease"),

@@ -16,12 +16,14 @@ from virtbackup_async.repository import make_repository
 class EncryptedPlace:
     """An encrypted target with its key file, and images to store there."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, sealed_for=None):
         self.directory = directory
         self.target = directory / "target"
         self.target.mkdir(parents=True, exist_ok=True)
         self.key_file = directory / "key"
-        self.location = StorageLocation(LOCAL, str(self.target), key_file=self.key_file)
+        self.location = StorageLocation(
+            LOCAL, str(self.target), key_file=self.key_file, sealed_for=sealed_for
+        )
 
     def make(self):
         repository = make_repository(self.location)
@@ -40,8 +42,9 @@ class EncryptedPlace:
             await writer.add_disk(f"{name}_vda.raw", stream, lambda _: None)
             await writer.finish()
 
-    async def restored(self, domain, name):
-        package = Location(Packager("repository", {}), self.location, domain, name)
+    async def restored(self, domain, name, location=None):
+        location = location or self.location
+        package = Location(Packager("repository", {}), location, domain, name)
         path = self.directory / "restored"
         path.unlink(missing_ok=True)
         async with (
@@ -50,6 +53,18 @@ class EncryptedPlace:
         ):
             await write_sparse(stream, path, lambda _: None)
         return path.read_bytes()
+
+    async def copied(self, domain, name, source):
+        """Copy a backup from another place, as ``copy`` does."""
+        there = Location(Packager("repository", {}), source, domain, name)
+        here = Location(Packager("repository", {}), self.location, domain, name)
+        file = f"{name}_vda.raw"
+        async with (
+            open_reader(there, BufferPool()) as reader,
+            open_writer(here, CpuShares(1)) as writer,
+        ):
+            assert await writer.take_image(file, reader, file, lambda _: None)
+            await writer.finish()
 
     def files(self, below=""):
         """The paths of all files in the target, by what they hold."""

@@ -41,8 +41,12 @@ def killed_before(number: int, work: Callable[[], None]) -> bool:
     return status != 0
 
 
-def die_before(number: int) -> None:
-    """Let this process die right before its file operation of that number."""
+def die_before(number: int) -> Callable[[], int]:
+    """Let this process die right before its file operation of that number.
+
+    Returns:
+        What returns how many there were so far.
+    """
     left = number
     opens = os.open
 
@@ -60,3 +64,4 @@ def die_before(number: int) -> None:
 
     for name in _CHANGING:
         setattr(os, name, before(getattr(os, name)))
+    return lambda: number - left

@@ -226,6 +226,19 @@ def test_backups_that_were_looked_at_are_not_called_good():
     ]
 
 
+def test_a_share_of_the_data_is_told_as_such():
+    event = VerifyDone("main", "web", "w", "/t", False, GIB, 4, quick=True, partly=True)
+    checked = RepositoryChecked("/t", 1, 4000, GIB, 0, 4.0, read_bytes=20 * MIB, read_chunks=80)
+    assert report_of(reports.verify(), event, checked) == [
+        "web: w: complete, read in part",
+        (
+            "/t: repository: 80 of 4000 chunks read, at random: 20.0 MiB of 1.0 GiB in 4.0 s; "
+            "all packs are there"
+        ),
+        "1 backup verified: 1 complete, read in part",
+    ]
+
+
 def test_what_is_lost_is_a_table_however_much_it_is():
     ranges = tuple((start * MIB, MIB // 4) for start in range(20))
     lost = DiskDamaged("main", "web", "w", "vda", "w_vda.raw", 25 * MIB // 4, ranges, 5)

@@ -31,6 +31,7 @@ VALUES = [
     "s3://backups/..", "s3://backups/a/b", {"url": "s3://backups"}, {"url": "/a"}, {"url": 5},
     {"url": "s3://backups", "region": None, "endpoint": "http://h:1", "create_bucket": True},
     {"url": "s3://backups", "endpoint": "h"}, {"url": "s3://backups", "key": "x"}, {"region": "a"},
+    "2%", "0.5%", "100%", "101%", "all", "10GiB", "10 KB", "10XB", "GiB",
 ]  # fmt: skip
 SCHEMA = Draft202012Validator(config_schema())
 

@@ -35,16 +35,20 @@ from virtbackup_async.events import (
     BackupFailed,
     BackupRemoved,
     PendingUndone,
+    RepositoryChecked,
     RepositorySwept,
     Summary,
     TargetSpace,
 )
+from virtbackup_async.model import read_share
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
 from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.run_record import RunRecord
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.reporting.after_run import AfterRun
 from virtbackup_async.repository import Kind
+from virtbackup_async.repository.check import read_runs
+from virtbackup_async.repository.storage.layout import list_packs, pack_file
 from virtbackup_async.repository.storage.repository_file import STORAGES
 
 RUN = RunRecord("0" * 32, "backup", "host", "1.0.0", 0.0, 1.0, 0)
@@ -80,6 +84,27 @@ async def test_it_is_verified_and_the_result_is_kept(site):
         assert await site.verify(quick=quick) == [done.backup]
     (found,) = (await site.scan()).complete
     assert found.definition.verified.ok
+
+
+async def test_elsewhere_a_share_is_read_unless_all_is_asked_for(site, monkeypatch):
+    done = await site.back_up()
+    monkeypatch.setattr(read_share, "LEAST_BYTES", 0)
+    monkeypatch.setattr(read_runs, "RUN_BYTES", 1)
+    assert await site.verify() == [done.backup]
+    (checked,) = site.of(RepositoryChecked)
+    (found,) = (await site.scan()).complete
+    if site.target_place.is_local:
+        assert checked.read_chunks == checked.chunks
+    else:
+        assert checked.read_chunks < checked.chunks
+        assert found.definition.verified is None
+        # A lost pack is found in any case: all of them are listed.
+        assert await site.verify(read_data="all") == [done.backup]
+        (found,) = (await site.scan()).complete
+    assert found.definition.verified.ok
+    for pack in list_packs(site.storage):
+        site.storage.remove(pack_file(pack))
+    assert await site.verify() == []
 
 
 async def test_a_lost_map_is_damage(site):

@@ -60,6 +60,9 @@ class ToySealing:
         self.key = key
 
     shape = PLAIN_SHAPE
+    can_read = True
+    run_keys = None
+    forget = PlainSealing.forget
     look = PlainSealing.look
     candidates = PlainSealing.candidates
 

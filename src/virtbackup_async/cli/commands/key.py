@@ -4,7 +4,6 @@ A passphrase or a recovery key is typed on the terminal, and never an argument: 
 arguments of a process.
 """
 
-import sys
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from pathlib import Path
@@ -17,6 +16,7 @@ from virtbackup_async.cli.lazy_commands import EXIT_STATUSES, Entry, LazyGroup, 
 from virtbackup_async.cli.options import Decorator, Settings, shared_options, target_alone_option
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import Job, run
+from virtbackup_async.cli.typed_keys import typed
 from virtbackup_async.errors import ConfigError, NotFoundError
 from virtbackup_async.events import Emit
 from virtbackup_async.model.storage_location import StorageLocation
@@ -92,28 +92,15 @@ class _Opening:
         )
 
         if self._passphrase:
-            return key_of_passphrase(_typed("Passphrase"))
+            return key_of_passphrase(typed("Passphrase"))
         if self._recovery:
-            return key_of_paper(_typed("Recovery key"))
+            return key_of_paper(typed("Recovery key"))
         key_file = self._key_file or self.location().key_file
         if key_file is None:
             raise ConfigError(
                 "no key is named", hint="Give --key-file, --passphrase or --recovery."
             )
         return key_of_file(key_file)
-
-
-def _typed(what: str, *, twice: bool = False) -> str:
-    """Return what is typed on the terminal without showing it, or the next line of stdin."""
-    if not sys.stdin.isatty():
-        line = sys.stdin.readline()
-        if not line:
-            raise ConfigError(f"no {what.lower()} on standard input")
-        return line.rstrip("\n")
-    try:
-        return str(click.prompt(what, hide_input=True, confirmation_prompt=twice, err=True))
-    except click.Abort:
-        raise ConfigError(f"no {what.lower()}, so nothing was written") from None
 
 
 _OPENING: tuple[Decorator, ...] = (
@@ -212,7 +199,7 @@ def _add(
     key, location = opening.key(), opening.location()
     if path is not None:
         return lambda emit: keys.add_key_file(location, key, path, label or str(path), emit)
-    new = key_of_passphrase(_typed("New passphrase", twice=True), is_new=True)
+    new = key_of_passphrase(typed("New passphrase", twice=True), is_new=True)
     return lambda emit: keys.add_key(location, key, new, label or "passphrase", emit)
 
 
@@ -271,15 +258,22 @@ def _rotate(
 
     key = opening.key()
     others = [key_of_file(path) for path in files]
-    others += [key_of_passphrase(_typed("Other passphrase")) for _ in range(passphrases)]
+    others += [key_of_passphrase(typed("Other passphrase")) for _ in range(passphrases)]
     return partial(rotate_keys, opening.location(), key, others)
 
 
 @subcommand("paper")
 @_GROUP
 @_LABEL
+@click.option(
+    "--public",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Make a recovery key for repositories that are sealed for it; needs no target. FILE gets "
+    "the half that is no secret: 'sealed_for' in the configuration of hosts.",
+)
 @_opening
-def paper(settings: Settings, opening: _Opening, *, label: str | None) -> None:
+def paper(settings: Settings, opening: _Opening, *, label: str | None, public: Path | None) -> None:
     """Make a recovery key for the repository of GROUP's target, and print it to stdout.
 
     As text and as a QR code, for paper that is kept away from the host. The program keeps no copy:
@@ -287,7 +281,15 @@ def paper(settings: Settings, opening: _Opening, *, label: str | None) -> None:
     """
     if settings.json:
         raise click.UsageError("--json needs stdout, and so does the key")
+    if public is not None:
+        run(settings, lambda _emit: Job(partial(_paper_alone, public)), None)
     run(settings, lambda _emit: Job(_paper(opening, label)), None)
+
+
+async def _paper_alone(public: Path, _emit: Emit) -> None:
+    from virtbackup_async.engine.setup.keys import make_paper  # noqa: PLC0415 -- see above
+
+    _print_paper(await make_paper(public))
 
 
 def _paper(opening: _Opening, label: str | None) -> Callable[[Emit], Awaitable[None]]:

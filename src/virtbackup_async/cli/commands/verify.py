@@ -41,6 +41,12 @@ from virtbackup_async.cli.with_config import run_with_config
     help="Read no data: only check that all files and chunks exist, with the right length.",
 )
 @click.option(
+    "--read-data",
+    metavar="PERCENT|SIZE|all",
+    help="How much of the data to read, chosen at random: 2%, 10GiB, all. Usual: all in a "
+    "directory, 2% elsewhere.",
+)
+@click.option(
     "--without-key",
     is_flag=True,
     help="Only look for damage in encrypted targets, where the target is and no key.",
@@ -56,6 +62,7 @@ def command(  # noqa: PLR0913 -- one for each option
     not_verified_since: str | None,
     sample: str | None,
     quick: bool,
+    read_data: str | None,
     without_key: bool,
 ) -> None:
     """Read backups and compare them with the digests that were recorded.
@@ -65,13 +72,15 @@ def command(  # noqa: PLR0913 -- one for each option
     shows.
     """
     if without_key:
-        if quick or domains or newer_than or not_verified_since or sample:
+        if quick or domains or newer_than or not_verified_since or sample or read_data:
             raise click.UsageError("--without-key reads all packs, and takes no other choice")
         run_with_config(
             settings,
             lambda vb: vb.verify_without_key(groups),
             partial(reports.findings, all_shown=not settings.quiet, counted="finding"),
         )
+    if quick and read_data:
+        raise click.UsageError("--quick reads no data, and --read-data does")
     report = None if settings.quiet else reports.verify
     run_with_config(
         settings,
@@ -82,6 +91,7 @@ def command(  # noqa: PLR0913 -- one for each option
             not_verified_since=not_verified_since,
             sample=sample,
             quick=quick,
+            read_data=read_data,
         ),
         report,
         reports_as="verify",

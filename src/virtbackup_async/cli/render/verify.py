@@ -60,7 +60,9 @@ def print_verify(
 def _totals(report: VerifyReport) -> str:
     has_read = report.quick < len(report.done)
     words = [f"{report.good} good"] if has_read else []
-    words += [f"{report.quick} complete, not read"] if report.quick else []
+    unread = report.quick - report.partly
+    words += [f"{report.partly} complete, read in part"] if report.partly else []
+    words += [f"{unread} complete, not read"] if unread else []
     words += [f"{report.without_digest} readable, no digest"] if report.without_digest else []
     words += [f"{len(report.failed)} FAILED"] if report.failed else []
     words += [f"{report.lacking} LACKING disks or state"] if report.lacking else []

@@ -31,16 +31,23 @@ async def open_repositories(runtime: Runtime, backups: Iterable[PlannedBackup]) 
         except (StorageError, CorruptError):
             continue  # each backup into it fails by itself, and says why
         if is_new:
-            runtime.emit(
-                Warned(
-                    f"{target}: from now on, only {target.key_file} opens these backups: run "
-                    f"'virtbackup key paper {group}', and keep the print away from this host"
-                )
-            )
+            runtime.emit(Warned(f"{target}: {_first_words(target, group)}"))
+
+
+def _first_words(target: StorageLocation, group: str) -> str:
+    if target.sealed_for is not None:
+        return (
+            f"from now on, only the recovery key of {target.sealed_for} opens the disks in these "
+            "backups: see that its print exists, away from this host"
+        )
+    return (
+        f"from now on, only {target.key_file} opens these backups: run 'virtbackup key paper "
+        f"{group}', and keep the print away from this host"
+    )
 
 
 def _open(target: StorageLocation) -> bool:
-    if find_repository(target) is not None or target.key_file is None:
+    if find_repository(target) is not None or not target.is_encrypted:
         return False
     make_repository(target)
     return True

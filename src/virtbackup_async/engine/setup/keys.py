@@ -20,6 +20,7 @@ from virtbackup_async.repository import (
     Key,
     KeyChanges,
     list_key_slots,
+    new_paper,
     open_key_changes,
     written_on_paper,
 )
@@ -55,6 +56,9 @@ async def list_keys(location: StorageLocation, emit: Emit) -> None:
         emit(Finding(Level.INFO, CHECK, slot.name, message, code="key_slot"))
     for problem in found.damaged:
         emit(Finding(Level.WARNING, CHECK, str(location), problem, code="key_slot_damaged"))
+    if found.is_sealed:
+        message = "sealed: only the recovery key opens the disks; other keys, names and maps"
+        emit(Finding(Level.INFO, CHECK, str(location), message, code="repository_sealed"))
     if (lack := recovery_lack(found)) is not None:
         advice = "Run 'virtbackup key paper', and keep the print away from this host."
         subject = str(location)
@@ -94,6 +98,21 @@ async def add_paper(location: StorageLocation, key: Key, label: str) -> Paper:
     changes = await _open(location, key)
     _, paper = await to_thread.run_sync(changes.add_recovery, label)
     return Paper(str(location), await to_thread.run_sync(written_on_paper, paper))
+
+
+async def make_paper(public: Path) -> Paper:
+    """Make a recovery key that hosts can seal for; return it.
+
+    Args:
+        public: the new file for its public half, which is no secret.
+
+    Raises:
+        ConfigError: the file exists.
+        StorageError: it cannot be made.
+    """
+    paper = await to_thread.run_sync(new_paper, public)
+    target = f"repositories that are sealed for {public}"
+    return Paper(target, await to_thread.run_sync(written_on_paper, paper))
 
 
 async def remove_key(location: StorageLocation, key: Key, name: str, emit: Emit) -> None:
@@ -154,7 +173,7 @@ def only_one(locations: Sequence[StorageLocation]) -> StorageLocation:
     Raises:
         ConfigError: there is none, or more than one.
     """
-    encrypted = list(dict.fromkeys(each for each in locations if each.key_file is not None))
+    encrypted = list(dict.fromkeys(each for each in locations if each.is_encrypted))
     if not encrypted:
         raise ConfigError("no group is encrypted", hint="Name a directory with --target.")
     if len(encrypted) > 1:

@@ -14,6 +14,8 @@ from virtbackup_async.engine.inventory.dates import start_of
 from virtbackup_async.engine.inventory.group_backups import GroupBackups
 from virtbackup_async.engine.verify.results import SelectedBackup
 from virtbackup_async.errors import ConfigError
+from virtbackup_async.model.read_share import ALL, USUAL_ELSEWHERE, ReadShare, read_share_of
+from virtbackup_async.model.storage_location import StorageLocation
 
 T = TypeVar("T")
 
@@ -31,6 +33,8 @@ class VerifyRequest(Struct, frozen=True):
         not_verified_since: the same; a backup that was found damaged is always read again.
         sample: how many of the remaining backups: ``5`` or ``10%``.
         quick: only check that all files exist and are long enough.
+        read_data: how much of the data to read, ``2%``, ``10GiB`` or ``all``; None for what the
+            groups say, or the usual share.
     """
 
     groups: tuple[str, ...] = ()
@@ -39,13 +43,14 @@ class VerifyRequest(Struct, frozen=True):
     not_verified_since: str | None = None
     sample: str | None = None
     quick: bool = False
+    read_data: str | None = None
 
 
 class BackupFilter:
     """Chooses the backups that a request asks for.
 
     Raises:
-        ConfigError: an age, a date or the sample cannot be understood.
+        ConfigError: an age, a date, the sample or the share cannot be understood.
     """
 
     def __init__(self, request: VerifyRequest, now: datetime) -> None:
@@ -56,6 +61,7 @@ class BackupFilter:
         self._verified_before = None if since is None else start_of(since, now)
         if request.sample is not None:
             draw_sample([], request.sample, self._today, str)
+        self._share = None if request.read_data is None else _share_of(request.read_data)
 
     def choose(self, groups: Sequence[GroupBackups]) -> list[SelectedBackup]:
         """Return each backup once, even if several groups share a target and include its domain."""
@@ -70,6 +76,14 @@ class BackupFilter:
             return chosen
         return draw_sample(chosen, self._sample, self._today, lambda one: str(one.found.path))
 
+    def share(self, target: StorageLocation, configured: str | None) -> ReadShare:
+        """Return how much of a target's data is read: as asked for, as configured, or usual."""
+        if self._share is not None:
+            return self._share
+        if configured is not None:
+            return _share_of(configured)
+        return ALL if target.is_local else _share_of(USUAL_ELSEWHERE)
+
     def _wants(self, found: FoundBackup) -> bool:
         if self._newer_than is not None and found.definition.date < self._newer_than:
             return False
@@ -77,6 +91,16 @@ class BackupFilter:
         if self._verified_before is None or verified is None or not verified.ok:
             return True
         return verified.date < self._verified_before
+
+
+def _share_of(text: str) -> ReadShare:
+    share = read_share_of(text)
+    if share is None:
+        raise ConfigError(
+            f"share of data {text!r} cannot be understood",
+            hint="Write a share, as 2%, an amount, as 10GiB, or all.",
+        )
+    return share
 
 
 def draw_sample(items: Sequence[T], sample: str, day: date, name: Callable[[T], str]) -> list[T]:

@@ -3,7 +3,8 @@
 ::
 
     each backup's maps      read in full; image lengths and digests compared with the definition
-    their chunks            each read once, in the order of the packs, by all processors
+    their chunks            each read once, in the order of the packs, by all processors; or a
+                            share of them, chosen at random
     lost chunks             reported by backup, disk and range of bytes
 
 An image's digest is a hash over the ids of its chunks. So if a map gives the recorded digest, and
@@ -19,12 +20,13 @@ from msgspec import Struct, field
 
 from virtbackup_async.engine.reading import first_file
 from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan, plan_restore
-from virtbackup_async.engine.verify.chunks import check_chunks, open_check
+from virtbackup_async.engine.verify.chunks import CheckedChunks, Wanted, check_chunks, open_check
 from virtbackup_async.engine.verify.results import Results, SelectedBackup, joined
 from virtbackup_async.errors import CorruptError, DigestMismatchError, VirtBackupError
 from virtbackup_async.events import DiskDamaged, RepositoryChecked, VerifyStarted
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
+from virtbackup_async.model.read_share import ALL, ReadShare
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository import (
     CheckSession,
@@ -41,14 +43,25 @@ _SHOWN_RANGES = 3
 
 
 async def verify_repository(
-    target: StorageLocation, backups: Sequence[SelectedBackup], results: Results
+    target: StorageLocation,
+    backups: Sequence[SelectedBackup],
+    results: Results,
+    share: ReadShare = ALL,
 ) -> None:
-    """Verify backups in the repository of one target; emit a last event for each of them."""
+    """Verify backups in the repository of one target; emit a last event for each of them.
+
+    Args:
+        target: where the repository is.
+        backups: to verify.
+        results: takes them; if it is quick, nothing is read.
+        share: how much of their chunks is read.
+    """
     try:
         repository = await to_thread.run_sync(_find, target)
         reads = [file.stored_name for one in backups for file in first_file(one.found)]
         async with open_check(repository, results.emit, reads) as opened:
-            await verify_opened(repository, opened, backups, results)
+            wanted = Wanted(None if results.quick else share, lists=not target.is_local)
+            await _Verifying(repository, opened, results, wanted).verify(backups)
     except VirtBackupError as error:
         for backup in backups:
             await results.bad(backup, error)
@@ -65,7 +78,8 @@ async def verify_opened(
     Raises:
         StorageError: the repository cannot be read.
     """
-    await _Verifying(repository, opened, results).verify(backups)
+    wanted = Wanted(None if results.quick else ALL)
+    await _Verifying(repository, opened, results, wanted).verify(backups)
 
 
 def _find(target: StorageLocation) -> Repository:
@@ -92,27 +106,32 @@ class _Backup(Struct):
 
 
 class _Verifying:
-    def __init__(self, repository: Repository, opened: CheckSession, results: Results) -> None:
+    def __init__(
+        self, repository: Repository, opened: CheckSession, results: Results, wanted: Wanted
+    ) -> None:
         self._repository = repository
         self._opened = opened
         self._checking = opened.checking
         self._results = results
         self._emit = results.emit
+        self._wanted = wanted
 
     async def verify(self, chosen: Sequence[SelectedBackup]) -> None:
         began_s = current_time()
         backups = [backup for one in chosen if (backup := await self._begin(one)) is not None]
-        stored_bytes = await check_chunks(self._opened, quick=self._results.quick, emit=self._emit)
+        checked = await check_chunks(self._opened, self._wanted, self._emit)
         for backup in backups:
-            await self._end(backup, began_s)
+            await self._end(backup, began_s, checked)
         self._emit(
             RepositoryChecked(
                 target=self._repository.target,
                 backups=len(chosen),
                 chunks=self._checking.count_needed(),
-                stored_bytes=stored_bytes,
+                stored_bytes=checked.stored_bytes,
                 damaged_chunks=self._checking.count_bad(),
                 duration_s=round(current_time() - began_s, 3),
+                read_bytes=checked.read_bytes,
+                read_chunks=checked.read_chunks,
             )
         )
 
@@ -153,7 +172,7 @@ class _Verifying:
             raise DigestMismatchError(f"{where} is not the map of what was backed up")
         return facts
 
-    async def _end(self, backup: _Backup, began_s: float) -> None:
+    async def _end(self, backup: _Backup, began_s: float, checked: CheckedChunks) -> None:
         if backup.missing or self._checking.has_losses:
             for disk, image in backup.readable:
                 await self._find_losses(backup, disk, image)
@@ -165,6 +184,7 @@ class _Verifying:
                 digests=backup.plan.is_verifiable,
                 data_bytes=backup.data_bytes,
                 duration_s=current_time() - began_s,
+                amount=checked.amount,
             )
 
     async def _find_losses(self, backup: _Backup, disk: str, image: RestoredImage) -> None:

@@ -5,6 +5,7 @@ It is the same for every packager. Invariant: only the key ``verified`` is ever 
 
 from collections.abc import Sequence
 from datetime import datetime
+from enum import Enum
 
 from anyio import to_thread
 from msgspec import Struct
@@ -17,6 +18,14 @@ from virtbackup_async.engine.outcome import known_error
 from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
 from virtbackup_async.events import Emit, VerifyDone, VerifyFailed, Warned
 from virtbackup_async.model.backup import Verification
+
+
+class Amount(Enum):
+    """How much of a backup was read."""
+
+    ALL = "all"
+    SOME = "some of the data of its target, chosen at random"
+    NOTHING = "nothing: it is there, as far as lengths show"
 
 
 class SelectedBackup(Struct, frozen=True):
@@ -52,10 +61,25 @@ class Results(Struct, frozen=True):
     emit: Emit
 
     async def good(
-        self, chosen: SelectedBackup, *, digests: bool, data_bytes: int, duration_s: float
+        self,
+        chosen: SelectedBackup,
+        *,
+        digests: bool,
+        data_bytes: int,
+        duration_s: float,
+        amount: Amount = Amount.ALL,
     ) -> None:
-        """Report a backup whose data match its record."""
-        if not self.quick:
+        """Report a backup whose data match its record, as far as they were read.
+
+        Args:
+            chosen: the backup.
+            digests: whether it has any.
+            data_bytes: of its images.
+            duration_s: how long that took.
+            amount: how much of it was read: only of all is it recorded as good.
+        """
+        quick = self.quick or amount is not Amount.ALL
+        if not quick:
             await self._keep(chosen, ok=True, digests=digests)
         self.emit(
             VerifyDone(
@@ -63,12 +87,13 @@ class Results(Struct, frozen=True):
                 domain=chosen.domain,
                 backup=chosen.name,
                 definition=str(chosen.found.path),
-                digests=digests and not self.quick,
+                digests=digests and not quick,
                 data_bytes=data_bytes,
                 duration_s=round(duration_s, 3),
-                quick=self.quick,
+                quick=quick,
                 lacks=tuple(chosen.found.definition.lacks),
                 uuid=chosen.uuid,
+                partly=not self.quick and amount is Amount.SOME,
             )
         )
 

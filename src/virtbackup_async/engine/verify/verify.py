@@ -6,7 +6,7 @@ Invariants: damage to one backup never stops the others from being verified; not
 is written.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -14,13 +14,14 @@ from anyio import CapacityLimiter, create_task_group, current_time, to_thread
 from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.inventory.chosen_by_words import choose_by_words
 from virtbackup_async.engine.inventory.group_backups import GroupBackups, broken_backups
 from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan, plan_restore
 from virtbackup_async.engine.restore.read_images import open_package, read_disk, read_state
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.filters import BackupFilter, VerifyRequest
-from virtbackup_async.engine.verify.results import Results, SelectedBackup, joined
+from virtbackup_async.engine.verify.results import Amount, Results, SelectedBackup, joined
 from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError, code_of
 from virtbackup_async.events import (
     BackupsExpected,
@@ -39,6 +40,7 @@ from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.amounts import length_compared
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.packager import backup_files, packed_files, type_of
+from virtbackup_async.model.read_share import Drawing, ReadShare
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.packagers.interface import Progress
@@ -82,11 +84,13 @@ async def _verify(runtime: Runtime, request: VerifyRequest) -> None:
     groups = await choose_by_words(runtime, request.groups, request.domains)
     chosen = wanted.choose(groups)
     emit(RunStarted("verify", tuple(_grouped(chosen, lambda one: one.domain))))
-    emit(BackupsExpected(tuple(_expected(one, quick=request.quick) for one in chosen)))
+    reads = _Reads(config, wanted, chosen)
+    unread = frozenset(one.found.path for one in chosen if request.quick or not reads.all_of(one))
+    emit(BackupsExpected(tuple(_expected(one, quick=one.found.path in unread) for one in chosen)))
     for failed in _damaged(groups):
         emit(failed)
     results = Results(now, request.quick, emit)
-    reader = _Reader(runtime.buffers, results)
+    reader = _Reader(runtime.buffers, results, unread)
     slots = CapacityLimiter(config.threads)
 
     async def verify(work: Callable[[], Awaitable[None]]) -> None:
@@ -97,7 +101,7 @@ async def _verify(runtime: Runtime, request: VerifyRequest) -> None:
     others = [one for one in chosen if not _uses_repository(one)]
     async with create_task_group() as tasks:
         for target, backups in _grouped(shared, _target_of).items():
-            work = partial(_verify_repository, target, backups, results)
+            work = partial(_verify_repository, target, backups, results, reads.share(target))
             tasks.start_soon(verify, work, name=f"verify {target}")
         for domain, backups in _grouped(others, lambda one: one.domain).items():
             work = partial(reader.verify_all, backups)
@@ -125,15 +129,52 @@ def _uses_repository(chosen: SelectedBackup) -> bool:
     return type_of(chosen.found.definition.packager).uses_repository
 
 
+class _Reads:
+    """How much of the data is read: a share of each repository, or whole packages of a share."""
+
+    def __init__(
+        self, config: Config, wanted: BackupFilter, chosen: Sequence[SelectedBackup]
+    ) -> None:
+        self._shares: dict[StorageLocation, ReadShare] = {}
+        for one in chosen:
+            target = _target_of(one)
+            if target not in self._shares:
+                group = config.groups.get(one.group)
+                configured = None if group is None else group.verify_read_data
+                self._shares[target] = wanted.share(target, configured)
+        others = [one for one in chosen if not _uses_repository(one)]
+        self._drawn = frozenset(
+            one.found.path
+            for target, backups in _grouped(others, _target_of).items()
+            for one in _drawn(backups, self._shares[target])
+        )
+
+    def share(self, target: StorageLocation) -> ReadShare:
+        return self._shares[target]
+
+    def all_of(self, chosen: SelectedBackup) -> bool:
+        """Return whether a backup is read by itself, and completely."""
+        return chosen.found.path in self._drawn
+
+
+def _drawn(backups: Sequence[SelectedBackup], share: ReadShare) -> Iterator[SelectedBackup]:
+    """Yield the backups with files of their own that are read."""
+    lengths = [sum(image.data_bytes for image in one.found.definition.images) for one in backups]
+    drawing = Drawing(share, sum(lengths))
+    for one, length_bytes in zip(backups, lengths, strict=True):
+        if share.is_all or drawing.draws(length_bytes):
+            yield one
+
+
 async def _verify_repository(
-    target: StorageLocation, backups: list[SelectedBackup], results: Results
+    target: StorageLocation, backups: list[SelectedBackup], results: Results, share: ReadShare
 ) -> None:
     # Imported for repositories only: numpy is slow to load.
     from virtbackup_async.engine.verify.repository import (  # noqa: PLC0415 -- see above
         verify_repository,
     )
 
-    await verify_repository(target, backups, results)
+    await verify_repository(target, backups, results, share)
 
 
 def _grouped(
@@ -172,6 +213,7 @@ class _Reader(Struct, frozen=True):
 
     buffers: BufferPool
     results: Results
+    unread: frozenset[TargetFile]
 
     async def verify_all(self, backups: Sequence[SelectedBackup]) -> None:
         """Verify a domain's backups, one after the other."""
@@ -193,7 +235,8 @@ class _Reader(Struct, frozen=True):
         self.results.emit(
             VerifyStarted(chosen.group, chosen.domain, chosen.name, plan.devs, chosen.uuid)
         )
-        if self.results.quick:
+        is_read = chosen.found.path not in self.unread
+        if not is_read:
             data_bytes = await _check_sizes(chosen.found)
         else:
             data_bytes = await self._check_and_read(chosen, plan)
@@ -202,6 +245,7 @@ class _Reader(Struct, frozen=True):
             digests=plan.is_verifiable,
             data_bytes=data_bytes,
             duration_s=current_time() - began_s,
+            amount=Amount.ALL if is_read else Amount.NOTHING,
         )
 
     async def _check_and_read(self, chosen: SelectedBackup, plan: RestorePlan) -> int:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.concurrency import open_cpu_threads
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import SEALED_HINT, ConfigError, CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
@@ -124,6 +124,7 @@ class RepositoryReader:
     def _open_image(self, name: str) -> "_MappedImage":
         chunk_map, chunks = self._open_chunk_map(name)
         try:
+            refuse_unreadable(chunks, chunk_map.where)
             return _MappedImage(chunk_map, chunks, self._threads)
         except BaseException:
             chunk_map.close()
@@ -146,6 +147,16 @@ class RepositoryReader:
                 raise CorruptError(f"the repository of {where} is missing")
             self._chunks = ChunkReader(repository)
         return self._chunks
+
+
+def refuse_unreadable(chunks: ChunkReader, where: str) -> None:
+    """Check that chunks can be opened, before anything is done that needs them.
+
+    Raises:
+        ConfigError: they are sealed, and the recovery key is not here.
+    """
+    if not chunks.sealing.can_read:
+        raise ConfigError(f"only the recovery key opens it: {where}", hint=SEALED_HINT)
 
 
 class _MappedImage:

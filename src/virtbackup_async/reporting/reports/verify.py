@@ -40,8 +40,13 @@ class VerifyReport(Struct):
 
     @property
     def quick(self) -> int:
-        """How many backups are complete, but were not read."""
+        """How many backups are complete, but were not read, or not completely."""
         return sum(event.quick for event in self.done)
+
+    @property
+    def partly(self) -> int:
+        """How many of these are in a target of which a share was read."""
+        return sum(event.quick and event.partly for event in self.done)
 
     @property
     def without_digest(self) -> int:

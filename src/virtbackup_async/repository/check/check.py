@@ -13,7 +13,7 @@ copies is lost if both are bad. Invariant: nothing is written. Memory: two bytes
 record of the index, and a batch of places.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from threading import Lock
 from typing import Final
@@ -32,7 +32,7 @@ from virtbackup_async.repository.index.id_batches import Ids
 from virtbackup_async.repository.index.lookup import NOWHERE, SortedIds, find_all, mark_records
 from virtbackup_async.repository.index.segments import Index, Location, Segment
 from virtbackup_async.repository.storage.interface import StoredFile
-from virtbackup_async.repository.storage.layout import Repository, pack_file
+from virtbackup_async.repository.storage.layout import Repository, pack_file, pack_sizes
 
 PLACES_A_BATCH: Final = 1 << 20
 
@@ -91,8 +91,12 @@ class Check:
         for needed in self.needed:
             needed[:] = True
 
-    def look_at_packs(self, on_step: OnStep) -> int:
+    def look_at_packs(self, on_step: OnStep, *, lengths_only: bool = False) -> int:
         """Check the length and the header of each pack with a needed chunk. Blocks.
+
+        Args:
+            on_step: called often; may raise.
+            lengths_only: only list the packs: far fewer requests to a store than to open each.
 
         Returns:
             The number of bytes to check.
@@ -103,7 +107,8 @@ class Check:
             np.maximum.at(self._ends, packs, ends)
             np.add.at(self._counts, packs, 1)
             total_bytes += int(records["length"].sum())
-        usable = np.array([self._look(number) for number in range(len(self._packs))])
+        sizes = self._listed_sizes() if lengths_only else None
+        usable = np.array([self._look(number, sizes) for number in range(len(self._packs))])
         for segment, numbers, packs, records in self._needed_records(on_step):
             is_bad = records["offset"].astype(np.int64) + records["length"] > usable[packs]
             is_bad |= records["length"] > self._repository.sealing.shape.max_blob_bytes
@@ -220,11 +225,19 @@ class Check:
                     )  # fmt: skip
                 yield place, numbers, of_records, records
 
-    def _look(self, number: int) -> int:
+    def _listed_sizes(self) -> dict[bytes, int]:
+        needed = (pack for number, pack in enumerate(self._packs) if self._counts[number])
+        return pack_sizes(self._repository.storage, needed)
+
+    def _look(self, number: int, sizes: Mapping[bytes, int] | None) -> int:
         """Return up to where a pack can be read; note its damage."""
         if not self._counts[number]:
             return 0
-        look = _look_at_pack(self._repository, self._packs[number], int(self._ends[number]))
+        pack, least_bytes = self._packs[number], int(self._ends[number])
+        if sizes is None:
+            look = _look_at_pack(self._repository, pack, least_bytes)
+        else:
+            look = _look_at_length(self._repository.where_is(pack), sizes.get(pack), least_bytes)
         if look.error is not None:
             self.damage[number] = PackDamage(look.error)
         if look.has_damaged_head:
@@ -320,9 +333,16 @@ def _look_at_pack(repository: Repository, pack: bytes, least_bytes: int) -> _Pac
             version = repository.sealing.shape.version
             pack_format.check_head(head, repository.id, pack, version)
     except FileNotFoundError:
-        return _PackLook(0, f"pack is missing: {where}")
+        return _look_at_length(where, None, least_bytes)
     except CorruptError as error:
         return _PackLook(0, error.message, is_newer=isinstance(error, NewerVersionError))
+    return _look_at_length(where, length_bytes, least_bytes)
+
+
+def _look_at_length(where: str, length_bytes: int | None, least_bytes: int) -> _PackLook:
+    """Check the length of a pack; None if it is missing."""
+    if length_bytes is None:
+        return _PackLook(0, f"pack is missing: {where}")
     if length_bytes < least_bytes:
         cut_off = f"pack is damaged: {where}: it is cut off at {size(length_bytes)}"
         return _PackLook(length_bytes, cut_off)

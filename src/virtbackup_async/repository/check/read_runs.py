@@ -46,6 +46,11 @@ class Run(Struct, frozen=True):
     def end(self) -> int:
         return int(self.places["offset"][-1]) + int(self.places["length"][-1])
 
+    @property
+    def data_bytes(self) -> int:
+        """The length of the chunks, without gaps."""
+        return int(self.places["length"].sum())
+
 
 def places_of(
     segment: int, numbers: NDArray[np.int64], packs: NDArray[np.uint32], records: Records

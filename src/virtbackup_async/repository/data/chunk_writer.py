@@ -170,6 +170,8 @@ class ChunkWriter:
         self, source: ChunkReader, leaves: Mapping[bytes, bytes], ids: Iterable[bytes]
     ) -> dict[bytes, bytes | bytearray]:
         if source.sealing == self._sealing:
+            if self._sealing.run_keys is not None and source.sealing.run_keys is not None:
+                self._sealing.run_keys.learn_from(source.sealing.run_keys)
             return {id_: source.read_sealed(leaves[id_]) for id_ in ids}
         return self._blobs({id_: memoryview(source.read(leaves[id_])) for id_ in ids})
 

@@ -177,6 +177,7 @@ class KnownChunks:
             for storer in self.left:
                 storer.discard()
         finally:
+            self.repository.sealing.forget()
             self._index.close()
             self.lease.close()
 

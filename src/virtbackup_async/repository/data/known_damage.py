@@ -10,7 +10,7 @@ The note has the hash of each map, and how many chunks were missing then. So dam
 later, such as a lost part of the index, stops the prune again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
 import msgspec
@@ -23,10 +23,11 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.files.refusals import reading
 from virtbackup_async.repository.format import map_format, sealed_json
 from virtbackup_async.repository.format.map_format import Leaves
-from virtbackup_async.repository.storage.interface import Storage
+from virtbackup_async.repository.storage.interface import PartlyReadable, Storage, StoredFile
 from virtbackup_async.repository.storage.layout import KNOWN_DAMAGE
 
-_PIECE_BYTES = map_format.ENTRY_BYTES << 14
+_ENTRY = map_format.ENTRY_BYTES
+_PIECE_BYTES = _ENTRY << 14
 
 
 class MapDamage(Struct, frozen=True):
@@ -64,12 +65,23 @@ class KnownDamage(Struct, frozen=True):
 def content_of_map(storage: Storage, name: str) -> str:
     """Return the hash of a map, which another map of that name does not have. Blocks.
 
+    It is that of the content; of a sealed file that cannot be opened, of what is stored.
+
     Raises:
         CorruptError: it cannot be read.
         FileNotFoundError: it is gone.
     """
+    try:
+        return _hash_of(storage.where(name), storage.open, name)
+    except CorruptError:
+        if not isinstance(storage, PartlyReadable):
+            raise
+        return _hash_of(storage.where(name), storage.open_stored, name)
+
+
+def _hash_of(where: str, open_: Callable[[str], StoredFile], name: str) -> str:
     digest = blake3()
-    for piece in _pieces(storage, name):
+    for _, piece in _pieces(where, open_, name):
         digest.update(piece)
     return digest.hexdigest()
 
@@ -81,17 +93,34 @@ def readable_leaves(storage: Storage, name: str) -> Leaves:
         CorruptError: it cannot be read.
         FileNotFoundError: it is gone.
     """
+    if isinstance(storage, PartlyReadable):
+        with reading("package", storage.where(name)):
+            return _leaves_in(storage.readable_parts(name))
+    return _leaves_in(_pieces(storage.where(name), storage.open, name))
+
+
+def _leaves_in(parts: Iterable[tuple[int, bytes]]) -> Leaves:
+    """Return the leaves of all entries that are whole in parts of a map."""
     found = [np.empty(0, dtype=map_format.ENTRY["leaf"])]
-    for piece in _pieces(storage, name, map_format.HEAD_BYTES):
-        whole = len(piece) // map_format.ENTRY_BYTES * map_format.ENTRY_BYTES
-        found.append(np.frombuffer(piece[:whole], dtype=map_format.ENTRY)["leaf"])
+    rest, end = b"", 0
+    for offset, part in parts:
+        data = rest + part if offset == end else part
+        end = offset + len(part)
+        start = end - len(data)
+        skipped = max(map_format.HEAD_BYTES - start, (map_format.HEAD_BYTES - start) % _ENTRY)
+        whole = max(0, len(data) - skipped) // _ENTRY * _ENTRY
+        entries = data[skipped : skipped + whole]
+        found.append(np.frombuffer(entries, dtype=map_format.ENTRY)["leaf"])
+        rest = data[skipped + whole :] if len(data) > skipped else data
     return np.concatenate(found)
 
 
-def _pieces(storage: Storage, name: str, offset: int = 0) -> Iterator[bytes]:
-    with reading("package", storage.where(name)), closing(storage.open(name)) as file:
-        for at in range(offset, file.size_bytes, _PIECE_BYTES):
-            yield file.read(min(_PIECE_BYTES, file.size_bytes - at), at)
+def _pieces(
+    where: str, open_: Callable[[str], StoredFile], name: str
+) -> Iterator[tuple[int, bytes]]:
+    with reading("package", where), closing(open_(name)) as file:
+        for at in range(0, file.size_bytes, _PIECE_BYTES):
+            yield at, file.read(min(_PIECE_BYTES, file.size_bytes - at), at)
 
 
 def read_known_damage(storage: Storage) -> KnownDamage:

@@ -17,6 +17,7 @@ from virtbackup_async.repository.storage.layout import (
     pack_name,
     pack_sizes,
 )
+from virtbackup_async.repository.storage.run_keys import write_run_key
 
 
 class _OpenPack:
@@ -58,14 +59,17 @@ class PackWriter:
         self._full: list[_OpenPack] = []
         self._unpublished: list[GrowingFile] = []
         self._sealed: list[bytes] = []
+        self._runs: set[bytes] = set()
 
     def append(self, blob: bytes | bytearray) -> Location:
         """Append a blob, which is a head and a payload. Blocks.
 
         Raises:
             StorageError: the target is full or failed.
+            CorruptError: the key that the blob takes to open is missing.
         """
         with self._not_after_failure():
+            self._keep_run_key(blob)
             pack = self._open or self._begin()
             location = Location(pack.name, pack.length_bytes, len(blob))
             pack.append(blob)
@@ -122,6 +126,16 @@ class PackWriter:
         except StorageError as error:
             self._failure = error
             raise
+
+    def _keep_run_key(self, blob: bytes | bytearray) -> None:
+        """Make the key durable that a blob of a sealed repository takes to open."""
+        keys = self._repository.sealing.run_keys
+        if keys is None:
+            return
+        run = keys.run_of(blob)
+        if run not in self._runs:
+            write_run_key(self._repository.storage, self._token, run, keys.run_key(run))
+            self._runs.add(run)
 
     def _end(self, pack: _OpenPack) -> None:
         """Begin to make a complete pack durable; the next one is filled meanwhile."""

@@ -30,6 +30,27 @@ class BlobPlace(NamedTuple):
     length_bytes: int
 
 
+class RunKeys(Protocol):
+    """The sealed keys of runs, one of which each blob of a sealed repository takes to open."""
+
+    def run_of(self, blob: Data | bytearray) -> bytes:
+        """Return the run whose key a blob takes to open.
+
+        Raises:
+            CorruptError: the head of the blob is damaged.
+        """
+
+    def run_key(self, run: bytes) -> bytes:
+        """Return the sealed key of a run. Blocks.
+
+        Raises:
+            CorruptError: it is missing or damaged.
+        """
+
+    def learn_from(self, other: "RunKeys") -> None:
+        """Find the keys of runs in another repository too, whose blobs are taken as they are."""
+
+
 class Sealing(Protocol):
     """How a repository makes ids and blobs. Any thread may call it.
 
@@ -41,6 +62,10 @@ class Sealing(Protocol):
     @property
     def shape(self) -> PackShape:
         """How the packs are divided."""
+
+    @property
+    def can_read(self) -> bool:
+        """Whether ``open`` works: with the keys that are here, chunks can be read."""
 
     def id_of(self, leaf: bytes) -> bytes:
         """Return the id of a chunk: 32 bytes, as good as random, the same for the same leaf."""
@@ -65,6 +90,7 @@ class Sealing(Protocol):
 
         Raises:
             CorruptError: the blob is damaged, or holds another chunk.
+            ConfigError: the keys that are here cannot read chunks.
         """
 
     def check(self, blob: Data, id_: bytes) -> None:
@@ -81,6 +107,13 @@ class Sealing(Protocol):
             CorruptError: they are damaged, or not the head of a blob.
         """
 
+    @property
+    def run_keys(self) -> "RunKeys | None":
+        """What the blobs of a sealed repository take to open, beside the packs; else None."""
+
+    def forget(self) -> None:
+        """Forget the keys of the packs that were written; what is written later has others."""
+
     def candidates(self, window: bytes, offset: int) -> Iterable[int]:
         """Return the places in a part of a pack at which a blob could begin, ascending.
 
@@ -96,6 +129,10 @@ class PlainSealing(Struct, frozen=True):
     @property
     def shape(self) -> PackShape:
         return pack_format.PLAIN_SHAPE
+
+    @property
+    def can_read(self) -> bool:
+        return True
 
     def id_of(self, leaf: bytes) -> bytes:
         return leaf
@@ -115,6 +152,13 @@ class PlainSealing(Struct, frozen=True):
     def look(self, head: Data) -> BlobPlace:
         found = pack_format.decode_blob_head(head)
         return BlobPlace(found.id, pack_format.BLOB_HEAD_BYTES + found.stored_bytes)
+
+    @property
+    def run_keys(self) -> RunKeys | None:
+        return None
+
+    def forget(self) -> None:
+        """There are no keys."""
 
     def candidates(self, window: bytes, offset: int) -> Iterable[int]:  # noqa: ARG002 -- of sealed ones
         found = window.find(pack_format.BLOB_MAGIC)

@@ -12,7 +12,7 @@ which costs one status for each pack; ``verify`` reads the content. Readers need
 out when they read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -21,7 +21,13 @@ from virtbackup_async.errors import REPAIR_HINT, CorruptError
 from virtbackup_async.model.amounts import size
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.index.segments import Index
-from virtbackup_async.repository.storage.layout import Repository, pack_file, pack_sizes
+from virtbackup_async.repository.storage.layout import (
+    Repository,
+    pack_file,
+    pack_sizes,
+    token_of,
+)
+from virtbackup_async.repository.storage.run_keys import run_key_names, tokens_of
 
 _SHOWN: Final = 3
 _UNCLEAR: Final = -1
@@ -43,7 +49,7 @@ def misfits(repository: Repository, index: Index, pending: frozenset[bytes]) -> 
     if not ends:
         return {}
     sizes = pack_sizes(repository.storage, ends)
-    found: dict[bytes, str] = {}
+    found = _without_run_key(repository, ends)
     for pack, end in ends.items():
         if sizes.get(pack, -1) < end:
             problem = _look(repository, pack, end)
@@ -107,6 +113,18 @@ def _ends(index: Index, pending: frozenset[bytes]) -> dict[bytes, int]:
             if pack not in pending and end > ends.get(pack, 0):
                 ends[pack] = end
     return ends
+
+
+def _without_run_key(repository: Repository, packs: Iterable[bytes]) -> dict[bytes, str]:
+    """Return the packs that nobody can open any more, because the keys of their runs are gone."""
+    if repository.sealing.run_keys is None:
+        return {}
+    tokens = tokens_of(run_key_names(repository.storage))
+    return {
+        pack: f"pack opens no more: {repository.where_is(pack)}: the key of its run is missing"
+        for pack in packs
+        if token_of(pack) not in tokens
+    }
 
 
 def _look(repository: Repository, pack: bytes, end: int) -> str | None:

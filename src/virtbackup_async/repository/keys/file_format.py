@@ -14,6 +14,7 @@ out or cut off. Pure: bytes in, values out.
 
 import secrets
 import struct
+from contextlib import suppress
 from typing import Final
 
 from blake3 import blake3
@@ -72,20 +73,46 @@ def new_cipher(keys: Keys, identity: Identity) -> FileCipher:
     return FileCipher(head, _cipher(keys.newest, head, identity))
 
 
-def cipher_of(keys: Keys, identity: Identity, head: bytes) -> FileCipher:
-    """Return the cipher for a file, from its first bytes.
+def cipher_of(keys: Keys, identity: Identity, start: bytes, sealed_bytes: int) -> FileCipher:
+    """Return the cipher for a file.
+
+    Args:
+        keys: that it was sealed with.
+        identity: of the file.
+        start: its head and its first segment.
+        sealed_bytes: its length.
 
     Raises:
         NewerVersionError: a newer program wrote it, or with keys that came later.
         CorruptError: it is not sealed.
     """
-    if len(head) < HEAD_BYTES or not head.startswith(MAGIC):
+    if len(start) < HEAD_BYTES or not start.startswith(MAGIC):
         raise CorruptError("it is not sealed, or damaged")
-    _, version, generation, _ = _HEAD.unpack_from(head)
+    _, version, generation, salt = _HEAD.unpack_from(start)
     if version != VERSION or not 0 < generation <= len(keys.generations):
+        if _is_of_this_version(keys, identity, start, sealed_bytes, salt):
+            raise CorruptError("its head is damaged")
         raise NewerVersionError(f"its version {version}, keys {generation}, is not known")
-    head = head[:HEAD_BYTES]
+    head = start[:HEAD_BYTES]
     return FileCipher(head, _cipher(keys.generations[generation - 1], head, identity))
+
+
+def _is_of_this_version(
+    keys: Keys, identity: Identity, start: bytes, sealed_bytes: int, salt: bytes
+) -> bool:
+    """Return whether the first segment opens with another version or generation in the head.
+
+    Then these bytes are damaged, and no newer program wrote them.
+    """
+    first = start[HEAD_BYTES : HEAD_BYTES + SEALED_SEGMENT_BYTES]
+    is_last = sealed_bytes <= HEAD_BYTES + SEALED_SEGMENT_BYTES
+    for generation in range(1, len(keys.generations) + 1):
+        head = _HEAD.pack(MAGIC, VERSION, generation, salt)
+        cipher = FileCipher(head, _cipher(keys.generations[generation - 1], head, identity))
+        with suppress(CorruptError):
+            cipher.open(first, 0, is_last=is_last)
+            return True
+    return False
 
 
 def seal_file(keys: Keys, identity: Identity, data: bytes | memoryview) -> bytes:
@@ -109,7 +136,7 @@ def open_file(keys: Keys, identity: Identity, sealed: bytes) -> bytes:
     Raises:
         CorruptError: it is damaged, or another file.
     """
-    cipher = cipher_of(keys, identity, sealed)
+    cipher = cipher_of(keys, identity, sealed, len(sealed))
     count = segments_in(len(sealed))
     body = memoryview(sealed)[HEAD_BYTES:]
     return b"".join(

@@ -8,15 +8,14 @@
            ...        the chunk, compressed or not, and zeros (AES-256-GCM under the pack key)
            16         the payload's tag; the blob's length is a multiple of 16
 
-Each blob carries its pack key, wrapped: so a prune, a repair or a copy moves it as it is, without
-the wrapping key, and no damage to one place costs a whole pack. The nonce is the number of the blob
-under its pack key, which is new for each process and each 64 MiB, so that none comes twice. The
-check is a GMAC under a key that follows from the meta key: it shows whether the payload is as it
-was written to those who cannot open it. Blobs begin at multiples of 16 bytes. No byte of them tells
-a blob from random bytes, or where it ends.
+Each blob carries its pack key, wrapped (``pack_keys.py``): so a prune, a repair or a copy moves it
+as it is, without the key that opens it, and no damage to one place costs a whole pack. The nonce
+is the number of the blob under its pack key, which is new for each process and each 64 MiB, so that
+none comes twice. The check is a GMAC under a key that follows from the meta key: it shows whether
+the payload is as it was written to those who cannot open it. Blobs begin at multiples of 16 bytes.
+No byte of them tells a blob from random bytes, or where it ends.
 """
 
-import secrets
 import struct
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -29,14 +28,14 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Struct
 
-from virtbackup_async.errors import ConfigError, CorruptError
+from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.format import pack_format, pack_tail
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, ID_BYTES, chunk_id, short
-from virtbackup_async.repository.format.cipher import BlobPlace
+from virtbackup_async.repository.format.cipher import BlobPlace, RunKeys
 from virtbackup_async.repository.format.map_format import Leaves
 from virtbackup_async.repository.format.pack_format import BlobHead, Data, Method, PackShape
 from virtbackup_async.repository.keys.keyring import Generation, Keys
-from virtbackup_async.repository.keys.secret import SECRET_BYTES
+from virtbackup_async.repository.keys.pack_keys import NewPackKey, PackKeys, WrappedPackKeys
 
 ALIGNMENT: Final = 16
 _TAG_BYTES: Final = 16
@@ -48,7 +47,6 @@ SHAPE: Final = PackShape(
     max_blob_bytes=HEAD_BYTES + CHUNK_BYTES + _TAG_BYTES,
     tail_bytes=pack_tail.TAIL_BYTES,
 )
-_WRAPPED_BY_SIV: Final = 1
 _BOUND: Final = struct.Struct(f"<4s16sBII{ID_BYTES}s")
 _KEPT_KEYS: Final = 64
 _METHODS: Final = frozenset(Method)
@@ -61,12 +59,9 @@ class _PackKey:
         wrapped: the key, as it is in the heads.
     """
 
-    def __init__(self, generation: Generation) -> None:
-        secret = secrets.token_bytes(SECRET_BYTES)
-        if generation.wrapping is None:
-            raise ConfigError("the keys that are here cannot seal chunks")
-        self.cipher = AESGCM(secret)
-        self.wrapped = generation.wrapping.encrypt(secret, [b"pack key"])
+    def __init__(self, new: NewPackKey, generation: Generation) -> None:
+        self.cipher = AESGCM(new.secret)
+        self.wrapped = new.wrapped
         self.check = _check_cipher(generation, self.wrapped)
         self.blobs = 0
         self.length_bytes = 0
@@ -88,17 +83,25 @@ class _Head(Struct, frozen=True):
 
 
 class KeyedSealing:
-    """The ``Sealing`` of a repository with keys."""
+    """The ``Sealing`` of a repository with keys.
 
-    def __init__(self, keys: Keys) -> None:
+    Attributes:
+        pack_keys: makes and opens the keys of packs.
+    """
+
+    def __init__(self, keys: Keys, pack_keys: PackKeys | None = None) -> None:
         self._keys = keys
+        self.pack_keys = pack_keys or WrappedPackKeys(keys)
         self._id_key = keys.ids.reveal()
         self._turn = Lock()
         self._pack_key: _PackKey | None = None
         self._opened: OrderedDict[bytes, AESGCM] = OrderedDict()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, KeyedSealing) and self._keys.are(other._keys)
+        if not isinstance(other, KeyedSealing):
+            return False
+        is_sealed_for_the_same = self.pack_keys.public == other.pack_keys.public
+        return is_sealed_for_the_same and self._keys.are(other._keys)
 
     def __hash__(self) -> int:
         return hash(self._keys.id)
@@ -110,7 +113,7 @@ class KeyedSealing:
     @property
     def can_read(self) -> bool:
         """Whether the keys that are here can open chunks."""
-        return self._keys.newest.wrapping is not None
+        return self.pack_keys.can_read
 
     def id_of(self, leaf: bytes) -> bytes:
         return blake3(leaf, key=self._id_key).digest()
@@ -136,8 +139,8 @@ class KeyedSealing:
             key.cipher.encrypt_into(_nonce(number), stored, self._bound(blob), place)
             check = key.check.encrypt(_nonce(number), b"", place)
         head = _HEAD.pack(
-            method, _WRAPPED_BY_SIV, len(self._keys.generations), len(data), len(payload), number,
-            id_, key.wrapped, check,
+            method, self.pack_keys.method, len(self._keys.generations), len(data), len(payload),
+            number, id_, key.wrapped, check,
         )  # fmt: skip
         sealed[:HEAD_BYTES] = self._keys.newest.heads.encrypt(head, [b"blob head"])
         return sealed
@@ -162,6 +165,7 @@ class KeyedSealing:
             self.open(blob, id_)
             return
         head = self._checked_head(blob, id_)
+        self.pack_keys.check(head.wrapped)
         check = _check_cipher(self._keys.generations[head.generation], head.wrapped)
         try:
             check.decrypt(_nonce(head.number), head.check, memoryview(blob)[HEAD_BYTES:])
@@ -175,12 +179,32 @@ class KeyedSealing:
     def candidates(self, window: bytes, offset: int) -> Iterable[int]:
         return range(-offset % ALIGNMENT, len(window), ALIGNMENT)
 
+    @property
+    def run_keys(self) -> RunKeys | None:
+        return None if self.pack_keys.public is None else self
+
+    def run_of(self, blob: Data | bytearray) -> bytes:
+        return self.pack_keys.run_of(self._head(memoryview(blob)).wrapped)
+
+    def run_key(self, run: bytes) -> bytes:
+        return self.pack_keys.run_key(run)
+
+    def learn_from(self, other: RunKeys) -> None:
+        if isinstance(other, KeyedSealing):
+            self.pack_keys.learn_from(other.pack_keys)
+
+    def forget(self) -> None:
+        with self._turn:
+            self._pack_key = None
+            self._opened.clear()
+        self.pack_keys.forget()
+
     def _next_number(self, length_bytes: int) -> tuple[_PackKey, int]:
         """Return the key for the next blob, and a number that no other blob has under it."""
         with self._turn:
             key = self._pack_key
             if key is None or key.length_bytes >= pack_format.PACK_BYTES:
-                key = self._pack_key = _PackKey(self._keys.newest)
+                key = self._pack_key = _PackKey(self.pack_keys.new(), self._keys.newest)
             number = key.blobs
             key.blobs += 1
             key.length_bytes += length_bytes
@@ -200,7 +224,7 @@ class KeyedSealing:
                     opened = self._keys.generations[number].heads.decrypt(sealed, [b"blob head"])
                 except InvalidTag:
                     continue
-                return _parsed(opened, number)
+                return self._parsed(opened, number)
         raise CorruptError("the head of a chunk is damaged")
 
     def _cipher(self, head: _Head) -> AESGCM:
@@ -209,13 +233,9 @@ class KeyedSealing:
             if found is not None:
                 self._opened.move_to_end(head.wrapped)
                 return found
-        generation = self._keys.generations[head.generation]
-        if generation.wrapping is None:
-            raise ConfigError("the keys that are here cannot open chunks")
-        try:
-            secret = generation.wrapping.decrypt(head.wrapped, [b"pack key"])
-        except InvalidTag as error:
-            raise CorruptError(f"chunk {short(head.blob.id)} is damaged") from error
+        secret = self.pack_keys.open(head.wrapped, head.generation)
+        if secret is None:
+            raise CorruptError(f"chunk {short(head.blob.id)} is damaged")
         found = AESGCM(secret)
         with self._turn:
             self._opened[head.wrapped] = found
@@ -223,21 +243,21 @@ class KeyedSealing:
                 self._opened.popitem(last=False)
         return found
 
+    def _parsed(self, opened: bytes, generation: int) -> _Head:
+        method, wrapping, wrapped_in, length_bytes, stored_bytes, number, id_, wrapped, check = (
+            _HEAD.unpack(opened)
+        )
+        is_ours = (wrapping, wrapped_in) == (self.pack_keys.method, generation + 1)
+        is_known = method in _METHODS and is_ours
+        if not is_known or not 0 < length_bytes <= CHUNK_BYTES or stored_bytes > length_bytes:
+            raise CorruptError("the head of a chunk cannot be understood")
+        blob = BlobHead(id_, Method(method), length_bytes, stored_bytes)
+        return _Head(blob, number, wrapped, check, generation)
+
     def _bound(self, blob: BlobHead) -> bytes:
         """Return what a payload is bound to."""
         lengths = (blob.length_bytes, blob.stored_bytes)
         return _BOUND.pack(b"blob", self._keys.id, blob.method, *lengths, blob.id)
-
-
-def _parsed(opened: bytes, generation: int) -> _Head:
-    method, wrapping, wrapped_in, length_bytes, stored_bytes, number, id_, wrapped, check = (
-        _HEAD.unpack(opened)
-    )
-    known = method in _METHODS and (wrapping, wrapped_in) == (_WRAPPED_BY_SIV, generation + 1)
-    if not known or not 0 < length_bytes <= CHUNK_BYTES or stored_bytes > length_bytes:
-        raise CorruptError("the head of a chunk cannot be understood")
-    blob = BlobHead(id_, Method(method), length_bytes, stored_bytes)
-    return _Head(blob, number, wrapped, check, generation)
 
 
 def _check_cipher(generation: Generation, wrapped: bytes) -> AESGCM:

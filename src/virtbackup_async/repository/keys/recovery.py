@@ -28,6 +28,8 @@ from virtbackup_async.repository.keys.secret import SECRET_BYTES, Secret
 ALGORITHM: Final = "hpke-mlkem768-x25519-hkdf-sha256-aes256gcm"
 _MLKEM_PUBLIC_BYTES: Final = 1184
 _MLKEM_SEED_BYTES: Final = 64
+_MLKEM_CIPHERTEXT_BYTES: Final = 1088
+_TAG_BYTES: Final = 16
 PUBLIC_BYTES: Final = _MLKEM_PUBLIC_BYTES + SECRET_BYTES
 _PURPOSE: Final = "virtbackup-async 2026-11 recovery key"
 _SUITE: Final = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
@@ -58,6 +60,11 @@ def open_sealed(paper: Secret, sealed: bytes, info: bytes) -> bytes | None:
         return _SUITE.decrypt(sealed, MLKEM768X25519PrivateKey(*_halves(paper)), info)
     except (InvalidTag, ValueError):
         return None
+
+
+def sealed_bytes(length_bytes: int) -> int:
+    """Return the length of what ``seal_for`` makes of so many bytes."""
+    return _MLKEM_CIPHERTEXT_BYTES + SECRET_BYTES + length_bytes + _TAG_BYTES
 
 
 def _halves(paper: Secret) -> tuple[MLKEM768PrivateKey, X25519PrivateKey]:

@@ -5,6 +5,7 @@ all of these use ``repr`` or ``str``; and nothing copies them into a file.
 """
 
 import hmac
+import secrets
 from typing import Final, NoReturn
 
 from blake3 import blake3
@@ -44,3 +45,8 @@ class Secret:
     def __reduce__(self) -> NoReturn:
         message = "a secret is not copied"
         raise TypeError(message)
+
+
+def new_secret() -> Secret:
+    """Return 32 random bytes."""
+    return Secret(secrets.token_bytes(SECRET_BYTES))

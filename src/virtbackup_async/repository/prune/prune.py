@@ -59,6 +59,7 @@ from virtbackup_async.repository.storage.pending_deletion import (
     remove_pending_deletion,
     write_pending_deletion,
 )
+from virtbackup_async.repository.storage.run_keys import remove_unneeded, run_key_names
 
 REWRITE_BELOW: Final = 0.5
 MAX_SEGMENTS: Final = 8
@@ -135,6 +136,7 @@ class _Prune:
             while self._take_a_round():
                 pass
         remove_temporary_files(self._storage)
+        self._remove_run_keys()
         self._storage.keep_reserve()
         sizes = pack_sizes(self._storage, list_packs(self._storage))
         return replace(self._pruned, stored_bytes=sum(sizes.values()))
@@ -301,6 +303,13 @@ class _Prune:
             self._merge(index, living)
         remove_pending_deletion(self._storage)
         return True
+
+    def _remove_run_keys(self) -> None:
+        """Remove the keys of runs whose packs are gone: of what was listed before the packs."""
+        names = run_key_names(self._storage)
+        if names:
+            living = self._writers()
+            remove_unneeded(self._storage, names, living, list_packs(self._storage))
 
     def _note_waiting(self, note: PendingDeletion) -> None:
         # Without it the next prune waits for those that live by then: later, and as safe.

@@ -4,6 +4,7 @@ Of an encrypted repository it is authenticated with a key of the repository. Pur
 """
 
 import hmac
+import re
 from typing import Any, Final
 
 import msgspec
@@ -15,10 +16,16 @@ from virtbackup_async.repository.format import sealed_json
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES
 
 PLAIN_VERSION: Final = 1
-SEALED_VERSION: Final = 2
+ENCRYPTED_VERSION: Final = 2
+SEALED_VERSION: Final = 3
 ID_BYTES: Final = 16
 _CIPHER: Final = "aes-256-gcm"
-_DIGESTS: Final = {PLAIN_VERSION: "blake3", SEALED_VERSION: "blake3-keyed"}
+_DIGESTS: Final = {
+    PLAIN_VERSION: "blake3",
+    ENCRYPTED_VERSION: "blake3-keyed",
+    SEALED_VERSION: "blake3-keyed",
+}
+_PUBLIC: Final = re.compile("(?:[0-9a-f]{2})+")
 
 
 class Description(Struct, frozen=True):
@@ -29,12 +36,15 @@ class Description(Struct, frozen=True):
         keys: the id of its keys, 16 bytes; None if it is not encrypted.
         generations: how many master secrets there are at least; 0 if it is not encrypted.
         facts: all that the file says.
+        public: of a sealed repository, the public half of the recovery key that opens its chunks;
+            else None.
     """
 
     id: bytes
     keys: bytes | None
     generations: int
     facts: dict[str, Any]
+    public: bytes | None = None
 
     def is_authentic(self, key: bytes) -> bool:
         """Return whether somebody with the keys wrote the description."""
@@ -46,7 +56,9 @@ def encode_plain(id_: bytes) -> bytes:
     return sealed_json.dumps(_facts(id_, PLAIN_VERSION, None))
 
 
-def encode_sealed(id_: bytes, keys: bytes, generations: int, key: bytes) -> bytes:
+def encode_encrypted(
+    id_: bytes, keys: bytes, generations: int, key: bytes, public: bytes | None = None
+) -> bytes:
     """Return the file of an encrypted repository.
 
     Args:
@@ -54,9 +66,14 @@ def encode_sealed(id_: bytes, keys: bytes, generations: int, key: bytes) -> byte
         keys: the id of its keys.
         generations: how many master secrets there are.
         key: the one that authenticates the description.
+        public: of a sealed one, the public half of the recovery key that opens its chunks.
     """
     encryption = {"cipher": _CIPHER, "keys": keys.hex(), "generations": generations}
-    facts = _facts(id_, SEALED_VERSION, encryption)
+    version = ENCRYPTED_VERSION
+    if public is not None:
+        encryption["public"] = public.hex()
+        version = SEALED_VERSION
+    facts = _facts(id_, version, encryption)
     return sealed_json.dumps({**facts, "mac": _mac(facts, key)})
 
 
@@ -77,7 +94,8 @@ def decode(data: bytes, where: str) -> Description:
     if encryption is None:
         return Description(id_, None, 0, facts)
     keys = _id_in(encryption, "keys", where)
-    return Description(id_, keys, encryption["generations"], facts)
+    public = bytes.fromhex(encryption["public"]) if facts["version"] == SEALED_VERSION else None
+    return Description(id_, keys, encryption["generations"], facts, public)
 
 
 def _facts(id_: bytes, version: int, encryption: dict[str, Any] | None) -> dict[str, Any]:
@@ -97,7 +115,7 @@ def _check(facts: dict[str, Any], where: str) -> None:
     expected = {"version": version, "chunk_bytes": CHUNK_BYTES, "digest": _DIGESTS[version]}
     unknown = {key: facts.get(key) for key in expected if facts.get(key) != expected[key]}
     encryption = facts.get("encryption")
-    is_known = encryption is None if version == PLAIN_VERSION else _is_known(encryption)
+    is_known = encryption is None if version == PLAIN_VERSION else _is_known(encryption, version)
     if unknown or not is_known:
         raise NewerVersionError(f"repository cannot be read: {where}: {_in_words(unknown)}")
 
@@ -107,12 +125,15 @@ def _in_words(unknown: dict[str, object]) -> str:
     return ", ".join(words).replace("_bytes", " size") or "its encryption is not known"
 
 
-def _is_known(encryption: object) -> bool:
+def _is_known(encryption: object, version: int) -> bool:
     match encryption:
+        case {"cipher": str(cipher), "generations": int(generations), "public": str(public)}:
+            is_of_version = version == SEALED_VERSION and _PUBLIC.fullmatch(public) is not None
         case {"cipher": str(cipher), "generations": int(generations)}:
-            return cipher == _CIPHER and generations > 0
+            is_of_version = version == ENCRYPTED_VERSION
         case _:
             return False
+    return cipher == _CIPHER and generations > 0 and is_of_version
 
 
 def _id_in(facts: dict[str, Any], key: str, where: str) -> bytes:

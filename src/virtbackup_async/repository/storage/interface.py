@@ -393,3 +393,24 @@ class Probing(Protocol):
         Raises:
             StorageError: the storage cannot be used at all.
         """
+
+
+@runtime_checkable
+class PartlyReadable(Protocol):
+    """A ``Storage`` whose files can be damaged in parts: what it opens is not what it stores."""
+
+    def open_stored(self, name: str) -> StoredFile:
+        """Open a file as it is stored, damaged or not. Blocks.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StorageError: it cannot be opened.
+        """
+
+    def readable_parts(self, name: str) -> Iterator[tuple[int, bytes]]:
+        """Yield what can be read of a damaged file, in order: offsets and contents. Blocks.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StorageError: it cannot be read.
+        """

@@ -17,11 +17,13 @@ from virtbackup_async.repository.storage import description
 from virtbackup_async.repository.storage.description import Description
 from virtbackup_async.repository.storage.interface import Storage
 from virtbackup_async.repository.storage.layout import REPOSITORY_FILE
+from virtbackup_async.repository.storage.no_core_dumps import refuse_core_dumps
 from virtbackup_async.repository.storage.repository_file import loading_extra, open_inner
 
 if TYPE_CHECKING:
     from virtbackup_async.repository.keys.secret import Secret
-    from virtbackup_async.repository.storage.key_changes import Key, KeyChanges
+    from virtbackup_async.repository.storage.key import Key
+    from virtbackup_async.repository.storage.key_changes import KeyChanges
 
 
 class SlotFacts(Struct, frozen=True):
@@ -41,10 +43,17 @@ class SlotFacts(Struct, frozen=True):
 
 
 class SlotList(Struct, frozen=True):
-    """The slots of a repository, and what is wrong with those that cannot be read."""
+    """The slots of a repository.
+
+    Attributes:
+        slots: those that can be read.
+        damaged: what is wrong with the others.
+        is_sealed: whether only the recovery key opens chunks.
+    """
 
     slots: Sequence[SlotFacts]
     damaged: Sequence[str]
+    is_sealed: bool = False
 
 
 def list_key_slots(location: StorageLocation) -> SlotList:
@@ -67,6 +76,7 @@ def list_key_slots(location: StorageLocation) -> SlotList:
     return SlotList(
         sorted(slots, key=lambda slot: (slot.created, slot.name)),
         [error.message for error in damaged],
+        found.public is not None,
     )
 
 
@@ -77,7 +87,7 @@ def key_of_file(path: Path) -> "Key":
         ConfigError: it is missing, damaged or not private.
     """
     with loading_extra():
-        from virtbackup_async.repository.storage.key_changes import Key  # noqa: PLC0415 -- see above
+        from virtbackup_async.repository.storage.key import Key  # noqa: PLC0415 -- see above
     return Key.of_key_file(path)
 
 
@@ -88,10 +98,10 @@ def key_of_passphrase(text: str, *, is_new: bool = False) -> "Key":
         ConfigError: it is to be a new one, and too short.
     """
     with loading_extra():
-        from virtbackup_async.repository.storage import key_changes  # noqa: PLC0415 -- see above
+        from virtbackup_async.repository.storage import key  # noqa: PLC0415 -- see above
     if is_new:
-        key_changes.check_new_passphrase(text)
-    return key_changes.Key.of_passphrase(text)
+        key.check_new_passphrase(text)
+    return key.Key.of_passphrase(text)
 
 
 def key_of_paper(text: str) -> "Key":
@@ -101,8 +111,40 @@ def key_of_paper(text: str) -> "Key":
         ConfigError: it is mistyped.
     """
     with loading_extra():
-        from virtbackup_async.repository.storage import key_changes  # noqa: PLC0415 -- see above
-    return key_changes.Key.of_paper(text)
+        from virtbackup_async.repository.storage import key  # noqa: PLC0415 -- see above
+    return key.Key.of_paper(text)
+
+
+def hold_key(key: "Key") -> str:
+    """Hold a key in memory; return its name for ``StorageLocation.held_key``. ``drop_key`` it."""
+    with loading_extra():
+        from virtbackup_async.repository.storage import held_keys  # noqa: PLC0415 -- see above
+    return held_keys.hold_key(key)
+
+
+def drop_key(name: str) -> None:
+    """Forget a key that is held, and what was opened with it."""
+    with loading_extra():
+        from virtbackup_async.repository.storage import held_keys, opened  # noqa: PLC0415 -- see above
+    opened.forget_opened(name)
+    held_keys.release_key(name)
+
+
+def new_paper(public_file: Path) -> "Secret":
+    """Return a new recovery key, and write its public half into a new file. Blocks.
+
+    Raises:
+        ConfigError: the file exists.
+        StorageError: it cannot be made.
+    """
+    with loading_extra():
+        from virtbackup_async.repository.keys import recovery  # noqa: PLC0415 -- see above
+        from virtbackup_async.repository.keys.secret import new_secret  # noqa: PLC0415
+        from virtbackup_async.repository.storage.public_file import write_public_file  # noqa: PLC0415
+    refuse_core_dumps()
+    paper = new_secret()
+    write_public_file(public_file, recovery.public_half(paper))
+    return paper
 
 
 def open_key_changes(location: StorageLocation, key: "Key") -> "KeyChanges":

@@ -11,24 +11,20 @@ run under the lease of the prune, one at a time: two rotations would make two ke
 generation. Backups continue; those that run finish with the keys that they have.
 """
 
-import secrets
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
-
-from msgspec import Struct
 
 from virtbackup_async.errors import ConfigError, NotFoundError
-from virtbackup_async.repository.keys import recovery, slots, written_secret
+from virtbackup_async.repository.keys import slots
 from virtbackup_async.repository.keys.keyring import MAX_GENERATIONS, Keys
-from virtbackup_async.repository.keys.secret import SECRET_BYTES, Secret
+from virtbackup_async.repository.keys.secret import Secret, new_secret
 from virtbackup_async.repository.keys.slots import Cost, Slot, SlotKind
 from virtbackup_async.repository.storage.description import Description
 from virtbackup_async.repository.storage.encrypted import check_opened, describe
 from virtbackup_async.repository.storage.interface import Storage
-from virtbackup_async.repository.storage.key_file import make_key_file, read_key_file
+from virtbackup_async.repository.storage.key import Key
+from virtbackup_async.repository.storage.key_file import make_key_file
 from virtbackup_async.repository.storage.key_slots import (
     NamedSlot,
     list_slots,
@@ -39,73 +35,6 @@ from virtbackup_async.repository.storage.key_slots import (
 )
 from virtbackup_async.repository.storage.layout import REPOSITORY_FILE
 from virtbackup_async.repository.storage.leases import take_prune_lease
-
-LEAST_PASSPHRASE: Final = 8
-
-
-class Key(Struct, frozen=True):
-    """What somebody opens a repository with.
-
-    Attributes:
-        kind: which slots it may open.
-        secret: the key file's, the recovery key's, or the passphrase.
-    """
-
-    kind: SlotKind
-    secret: Secret
-
-    @classmethod
-    def of_key_file(cls, path: Path) -> "Key":
-        """Return the key in a key file; raises as ``read_key_file``. Blocks."""
-        return cls(SlotKind.KEY_FILE, read_key_file(path))
-
-    @classmethod
-    def of_passphrase(cls, text: str) -> "Key":
-        """Return the key that a passphrase is."""
-        return cls(SlotKind.PASSPHRASE, passphrase_of(text))
-
-    @classmethod
-    def of_paper(cls, text: str) -> "Key":
-        """Return the recovery key that somebody typed; a ConfigError if it is mistyped."""
-        return cls(SlotKind.RECOVERY, written_secret.read(written_secret.RECOVERY, text))
-
-    def open(self, slot: Slot) -> list[Secret] | None:
-        """Return the master secrets in a slot of its kind, if it opens the slot. Blocks."""
-        return _OPENERS[self.kind](slot, self.secret)
-
-    def seal(self, slot: Slot, masters: Sequence[Secret]) -> Slot:
-        """Return a slot of its kind with master secrets. Blocks for a while."""
-        if self.kind is SlotKind.PASSPHRASE:
-            salt = secrets.token_bytes(slots.SALT_BYTES)
-            return slots.with_passphrase(slot, masters, self.secret, salt)
-        if self.kind is SlotKind.KEY_FILE:
-            return slots.with_key_file(slot, masters, self.secret)
-        return slots.with_recovery(slot, masters, recovery.public_half(self.secret))
-
-
-_OPENERS: Final[dict[SlotKind, Callable[[Slot, Secret], list[Secret] | None]]] = {
-    SlotKind.PASSPHRASE: slots.open_with_passphrase,
-    SlotKind.KEY_FILE: slots.open_with_key_file,
-    SlotKind.RECOVERY: slots.open_with_recovery,
-}
-
-
-def passphrase_of(text: str) -> Secret:
-    """Return a passphrase, so that it is the same however the keyboard composes its letters."""
-    return Secret(unicodedata.normalize("NFC", text).encode("utf-8", "surrogateescape"))
-
-
-def check_new_passphrase(text: str) -> None:
-    """Check that somebody does not choose a passphrase that is soon guessed.
-
-    Raises:
-        ConfigError: it is shorter than 8 characters.
-    """
-    if len(unicodedata.normalize("NFC", text)) < LEAST_PASSPHRASE:
-        raise ConfigError(
-            f"the passphrase is too short: it needs {LEAST_PASSPHRASE} characters",
-            hint="Take several words, or print a recovery key instead.",
-        )
 
 
 class KeyChanges:
@@ -132,6 +61,7 @@ class KeyChanges:
         self._key = key
         self._own, self._masters = open_slot(storage, key.kind, key.open, found.keys)
         check_opened(storage, found, self._own, self._masters)
+        self._public = found.public
         self.generations = len(self._masters)
 
     def add(self, key: Key, label: str, cost: Cost | None = None) -> str:
@@ -154,9 +84,15 @@ class KeyChanges:
         """Add a slot for a new recovery key; return its name, and the key, which is kept nowhere.
 
         Raises:
+            ConfigError: the repository is sealed, for one recovery key alone.
             StorageError: the target is full or not writable.
         """
-        paper = Secret(secrets.token_bytes(SECRET_BYTES))
+        if self._public is not None:
+            raise ConfigError(
+                "a sealed repository has one recovery key: another would open no disk",
+                hint="Make copies of the print, or copy the backups into a new repository.",
+            )
+        paper = new_secret()
         return self.add(Key(SlotKind.RECOVERY, paper), label), paper
 
     def remove(self, name: str) -> NamedSlot:
@@ -174,6 +110,11 @@ class KeyChanges:
             raise ConfigError(
                 "a key does not remove its own slot",
                 hint="Open the repository with another key to remove this one.",
+            )
+        if self._public is not None and found.slot.kind is SlotKind.RECOVERY:
+            raise ConfigError(
+                "nothing but its recovery key opens the disks in a sealed repository",
+                hint="If it got into wrong hands, copy the backups into a new repository.",
             )
         remove_slot(self._storage, name)
         return found
@@ -194,14 +135,14 @@ class KeyChanges:
         with self._alone():
             if self.generations == MAX_GENERATIONS:
                 raise ConfigError("the keys were rotated too often")
-            masters = [*self._masters, Secret(secrets.token_bytes(SECRET_BYTES))]
+            masters = [*self._masters, new_secret()]
             old = self._slots()
             # By holder: a rotation that was killed left two slots of some.
             holders = {_holder_of(named, [self._key, *others]): named.slot for named in old}
             renewed = [_renewed(slot, masters, holder) for holder, slot in holders.items()]
             for slot in renewed:
                 write_slot(self._storage, slot)
-            description = describe(self._own.slot.repository, Keys(masters))
+            description = describe(self._own.slot.repository, Keys(masters), self._public)
             self._storage.replace(REPOSITORY_FILE, description)
             for named in old:
                 remove_slot(self._storage, named.name)

@@ -8,6 +8,8 @@
     |-- damaged                      maps that cannot be repaired (see known_damage.py)
     |-- packs/1f/1f...0007.pack      chunks; the first 24 digits of the name are its writer's
     |-- index/1f...-7.index          a segment: where the chunks are
+    |-- keys/3f9a...                 a key slot, if the repository is encrypted
+    |-- run-keys/1f...-9c...-0       the sealed key of a run, if the repository is sealed
     `-- leases/1f...                 a living writer, or the prune
 
 Names are those of the target's storage. Those that begin with a dot are temporary.
@@ -31,6 +33,7 @@ PACKS: Final = f"{DIRECTORY}/packs"
 INDEX: Final = f"{DIRECTORY}/index"
 LEASES: Final = f"{DIRECTORY}/leases"
 KEYS: Final = f"{DIRECTORY}/keys"
+RUN_KEYS: Final = f"{DIRECTORY}/run-keys"
 TOKEN_BYTES: Final = 12
 _PACK_SUFFIX: Final = ".pack"
 _INDEX_SUFFIX: Final = ".index"

@@ -11,9 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Final
-
-from msgspec.structs import replace
+from typing import TYPE_CHECKING, Final
 
 from virtbackup_async.errors import (
     REPAIR_HINT,
@@ -38,6 +36,9 @@ from virtbackup_async.repository.storage.layout import (
     pack_file,
 )
 from virtbackup_async.repository.storage.local import LocalStorage
+
+if TYPE_CHECKING:
+    from virtbackup_async.repository.storage.key import Key
 
 _OBJECTS: Final = "virtbackup_async.repository.storage.objects.connecting"
 _SSH: Final = "virtbackup_async.repository.storage.served.ssh"
@@ -83,7 +84,7 @@ def open_storage(location: StorageLocation) -> Storage:
         ConfigError: the key file does not fit.
         CorruptError: the repository is damaged.
     """
-    if location.key_file is None:
+    if not location.is_encrypted:
         return open_inner(location)
     found = find_repository(location)
     if found is None:
@@ -109,7 +110,7 @@ def is_append_only(location: StorageLocation) -> bool:
         StorageError: it cannot be reached.
     """
     # Sealed or not, it is the same server.
-    return bool(getattr(open_storage(replace(location, key_file=None)), "append_only", False))
+    return bool(getattr(open_storage(location.without_keys), "append_only", False))
 
 
 def probe_storage(location: StorageLocation) -> list[str]:
@@ -125,17 +126,26 @@ def probe_storage(location: StorageLocation) -> list[str]:
 def find_repository(location: StorageLocation) -> Repository | None:
     """Return the repository at a location, if there is one; ``find_in`` its storage. Blocks."""
     storage = open_inner(location)
-    if location.key_file is None:
+    if not location.is_encrypted:
         return find_in(storage)
     with loading_extra():
         from virtbackup_async.repository.storage import opened  # noqa: PLC0415 -- see above
-    find = partial(find_in, storage, location.key_file)
-    return opened.find_once(storage, location.key_file, find)
+    opening = opened.Opening(location.key_file, location.sealed_for, location.held_key)
+    find = partial(find_in, storage, _key_of(location), location.sealed_for)
+    return opened.find_once(storage, opening, find)
 
 
 def make_repository(location: StorageLocation) -> Repository:
     """Return the repository at a location, made if need be; ``make_in`` its storage. Blocks."""
-    return make_in(open_inner(location), location.key_file)
+    return make_in(open_inner(location), _key_of(location), location.sealed_for)
+
+
+def _key_of(location: StorageLocation) -> "Path | Key | None":
+    if location.held_key is None:
+        return location.key_file
+    with loading_extra():
+        from virtbackup_async.repository.storage import held_keys  # noqa: PLC0415 -- see above
+    return held_keys.held_key(location.held_key)
 
 
 def repair_repository_file(location: StorageLocation) -> Repository | None:
@@ -157,23 +167,23 @@ def repair_repository_file(location: StorageLocation) -> Repository | None:
     try:
         sealed_json.loads(storage.read(REPOSITORY_FILE, sealed_json.MAX_BYTES) or b"", where)
     except CorruptError:
-        _rewrite(storage, location.key_file)
+        _rewrite(storage, _key_of(location), location.sealed_for)
     _make_directories(storage)
-    return find_in(storage, location.key_file)
+    return find_in(storage, _key_of(location), location.sealed_for)
 
 
-def _rewrite(storage: Storage, key_file: Path | None) -> None:
+def _rewrite(storage: Storage, key: "Path | Key | None", sealed_for: Path | None) -> None:
     found = set(_heads_of_packs(storage))
     is_sealed = _has_key_slots(storage) or any(
-        version == description.SEALED_VERSION for version, _ in found
+        version == pack_format.SEALED_VERSION for version, _ in found
     )
     where = storage.where(REPOSITORY_FILE)
     if is_sealed:
         with loading_extra():
             from virtbackup_async.repository.storage import encrypted  # noqa: PLC0415 -- see above
-        encrypted.rewrite_description(storage, _needed(key_file, where))
+        encrypted.rewrite_description(storage, _needed(key, where), sealed_for)
         return
-    if key_file is not None:
+    if key is not None:
         raise _not_encrypted(storage)
     if len(found) != 1:
         raise CorruptError(
@@ -183,17 +193,21 @@ def _rewrite(storage: Storage, key_file: Path | None) -> None:
     storage.replace(REPOSITORY_FILE, description.encode_plain(found.pop()[1]))
 
 
-def find_in(storage: Storage, key_file: Path | None = None) -> Repository | None:
+def find_in(
+    storage: Storage, key: "Path | Key | None" = None, sealed_for: Path | None = None
+) -> Repository | None:
     """Return the repository in a storage, if there is one. Blocks.
 
     Args:
         storage: of the target.
-        key_file: opens the repository; None if it is not encrypted.
+        key: the key, or the key file, that opens the repository; None if it is not encrypted.
+        sealed_for: the file with the public half of the recovery key for which the repository must
+            be sealed; None if that does not matter.
 
     Raises:
         NewerVersionError: a newer program made it.
         ConfigError: it is encrypted and there is no key, or the key does not fit; or it is not
-            encrypted, although there is a key.
+            encrypted, although there is a key; or it is sealed for another recovery key, or none.
         CorruptError: it is damaged.
         StorageError: it cannot be read.
     """
@@ -203,21 +217,25 @@ def find_in(storage: Storage, key_file: Path | None = None) -> Repository | None
     where = storage.where(REPOSITORY_FILE)
     found = description.decode(data, where)
     if found.keys is not None:
-        key_file = _needed(key_file, where)
+        key = _needed(key, where)
         with loading_extra():
             from virtbackup_async.repository.storage import encrypted  # noqa: PLC0415 -- see above
-        return encrypted.open_encrypted(storage, found, key_file)
-    if key_file is not None:
+        return encrypted.open_encrypted(storage, found, key, sealed_for)
+    if key is not None:
         raise _not_encrypted(storage)
     return Repository(storage, found.id)
 
 
-def make_in(storage: Storage, key_file: Path | None = None) -> Repository:
+def make_in(
+    storage: Storage, key: "Path | Key | None" = None, sealed_for: Path | None = None
+) -> Repository:
     """Return the repository in a storage; make it if there is none. Blocks.
 
     Args:
         storage: of the target.
-        key_file: opens the repository, or is made with it; None if it is not to be encrypted.
+        key: the key file that opens the repository, or is made with it, or another key of one that
+            exists; None if it is not to be encrypted.
+        sealed_for: as of ``find_in``; a repository that is made is sealed for it.
 
     Raises:
         ConfigError: as ``find_in``.
@@ -225,27 +243,32 @@ def make_in(storage: Storage, key_file: Path | None = None) -> Repository:
         CorruptError: the repository is damaged.
     """
     # With a key that does not fit, nothing is written.
-    found = None if key_file is None else find_in(storage, key_file)
+    found = None if key is None else find_in(storage, key, sealed_for)
     _make_directories(storage)
-    found = found or find_in(storage, key_file) or _make(storage, key_file)
+    found = found or find_in(storage, key, sealed_for) or _make(storage, key, sealed_for)
     storage.keep_reserve()
     return found
 
 
-def _make(storage: Storage, key_file: Path | None) -> Repository:
+def _make(storage: Storage, key: "Path | Key | None", sealed_for: Path | None) -> Repository:
     if next(list_packs(storage), None) is not None:
         # With another id, all existing files would belong to no repository.
         raise CorruptError(f"missing: {storage.where(REPOSITORY_FILE)}", hint=REPAIR_HINT)
     # Of two that make a repository, one is first.
-    if key_file is None:
+    if key is None:
         with suppress(FileExistsError):
             id_ = secrets.token_bytes(description.ID_BYTES)
             storage.put_new(REPOSITORY_FILE, description.encode_plain(id_))
-    else:
+    elif isinstance(key, Path):
         with loading_extra():
             from virtbackup_async.repository.storage import encrypted  # noqa: PLC0415 -- see above
-        encrypted.make_encrypted(storage, key_file)
-    found = find_in(storage, key_file)
+        encrypted.make_encrypted(storage, key, sealed_for)
+    else:
+        raise ConfigError(
+            f"no repository in {storage.where()}, and only a key file makes one",
+            hint="Name a key file: 'encryption' in a group.",
+        )
+    found = find_in(storage, key, sealed_for)
     if found is None:
         raise StorageError(f"repository {storage.where(DIRECTORY)} was removed this moment")
     return found
@@ -270,13 +293,17 @@ def _has_key_slots(storage: Storage) -> bool:
         return False
 
 
-def _needed(key_file: Path | None, where: str) -> Path:
-    if key_file is None:
+def _needed(key: "Path | Key | None", where: str) -> "Key":
+    if isinstance(key, Path):
+        from virtbackup_async.repository.storage.key import Key  # noqa: PLC0415 -- see above
+
+        return Key.of_key_file(key)
+    if key is None:
         raise ConfigError(
             f"repository is encrypted: {where}",
             hint="Name its key file: 'encryption' in a group, --key-file with --target.",
         )
-    return key_file
+    return key
 
 
 def _not_encrypted(storage: Storage) -> ConfigError:

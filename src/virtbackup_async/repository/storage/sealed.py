@@ -14,7 +14,7 @@ Names that were not made with these keys are passed over, as files that nobody k
 
 import errno
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Final
 
 from msgspec.structs import replace
@@ -51,6 +51,7 @@ from virtbackup_async.repository.storage.sealed_files import (
     SealedGrowingFile,
     SealedHiddenFile,
     SealedLease,
+    readable_segments,
 )
 
 _CLEAR: Final = frozenset({"", DIRECTORY, REPOSITORY_FILE, INDEX})
@@ -112,6 +113,14 @@ class SealedStorage:
         except BaseException:
             file.close()
             raise
+
+    def open_stored(self, name: str) -> StoredFile:
+        with self._clearly(name):
+            return self._inner.open(self._sealed(name))
+
+    def readable_parts(self, name: str) -> Iterator[tuple[int, bytes]]:
+        with closing(self.open_stored(name)) as file:
+            yield from readable_segments(file, self._keys, self._identity(name))
 
     def open_directory(self, name: str) -> OpenDirectory:
         with self._clearly(name):

@@ -3,10 +3,11 @@
 import errno
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from threading import Lock
 from typing import Final, Protocol
 
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import CorruptError, NewerVersionError
 from virtbackup_async.files.refusals import reading
 from virtbackup_async.repository.keys import file_format as wire
 from virtbackup_async.repository.keys.file_format import (
@@ -41,7 +42,7 @@ class SealedFile:
             self.size_bytes = wire.content_bytes(file.size_bytes)
             self._count = wire.segments_in(file.size_bytes)
             start = file.read_up_to(HEAD_BYTES + SEALED_SEGMENT_BYTES, 0)
-            self._cipher = wire.cipher_of(keys, identity, start)
+            self._cipher = wire.cipher_of(keys, identity, start, file.size_bytes)
             self._keep(0, self._open_one(memoryview(start)[HEAD_BYTES:], 0))
             self._segments(self._count - 1, self._count, file.read)
 
@@ -97,6 +98,24 @@ class SealedFile:
             self._kept[number] = data
             if len(self._kept) > _KEPT_SEGMENTS:
                 self._kept.popitem(last=False)
+
+
+def readable_segments(
+    file: StoredFile, keys: Keys, identity: wire.Identity
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the segments of a damaged file that can be opened, with their offsets. Blocks."""
+    start = file.read_up_to(HEAD_BYTES + SEALED_SEGMENT_BYTES, 0)
+    try:
+        cipher = wire.cipher_of(keys, identity, start, file.size_bytes)
+    except (CorruptError, NewerVersionError):
+        return
+    for number, at in enumerate(range(HEAD_BYTES, file.size_bytes, SEALED_SEGMENT_BYTES)):
+        sealed = file.read_up_to(SEALED_SEGMENT_BYTES, at)
+        # Of a file that is cut off, the last one that is there is not the last one.
+        for is_last in (False, True):
+            with suppress(CorruptError):
+                yield number * SEGMENT_BYTES, cipher.open(sealed, number, is_last=is_last)
+                break
 
 
 class Sealed(Protocol):

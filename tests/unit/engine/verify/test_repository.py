@@ -15,7 +15,9 @@ from virtbackup_async.events import (
     VerifyStarted,
     Warned,
 )
+from virtbackup_async.model import read_share
 from virtbackup_async.model.backup import Verification
+from virtbackup_async.repository.check import read_runs
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES
 from virtbackup_async.repository.storage.leases import take_lease
 
@@ -173,3 +175,65 @@ async def test_it_runs_beside_a_sweep(site):
     lease = take_lease(site.repository.storage, "sweep")
     assert await site.verify() == [stored.name]
     lease.close()
+
+
+# A share of the data.
+
+
+@pytest.fixture
+def small_runs(monkeypatch):
+    """Each chunk is a run of its own, and no share is rounded up."""
+    monkeypatch.setattr(read_runs, "RUN_BYTES", 1)
+    monkeypatch.setattr(read_share, "LEAST_BYTES", 0)
+
+
+async def test_a_share_reads_so_much_and_all_must_be_there(site, small_runs):
+    stored = await site.store_chunks(range(1, 41))
+    assert await site.verify(read_data="10%") == [stored.name]
+    (checked,) = site.of(RepositoryChecked)
+    assert (checked.chunks, checked.read_chunks) == (40, 4)
+    assert checked.read_bytes == checked.stored_bytes // 10
+    (done,) = site.of(VerifyDone)
+    assert (done.quick, done.partly, done.digests) == (True, True, False)
+    # What was read only in part does not count as verified.
+    assert stored.read().verified is None
+    site.packs[0].unlink()
+    assert await site.verify(read_data="10%") == []
+    assert stored.read().verified.ok is False
+
+
+async def test_a_share_of_all_is_a_whole_verification(site):
+    """Small targets are read completely: a percentage means at least some MiB."""
+    stored = await site.store_chunks(range(1, 41))
+    assert await site.verify(read_data="2%") == [stored.name]
+    (done,) = site.of(VerifyDone)
+    assert (done.quick, done.partly, done.digests) == (False, False, True)
+    assert stored.read().verified.ok
+
+
+async def test_over_many_nights_all_damage_is_found(site, small_runs):
+    stored = await site.store_chunks(range(1, 11))
+    flip(site.packs[0], site.packs[0].stat().st_size // 2)
+    found = 0
+    for _ in range(200):
+        found += await site.verify(read_data="10%") == []
+    assert 1 <= found < 100
+    assert stored.read().verified.ok is False
+
+
+async def test_an_amount_is_read_and_more_than_there_is_means_all(site, small_runs):
+    stored = await site.store_chunks(range(1, 21))
+    await site.verify(read_data="0.1K")
+    assert 0 < site.of(RepositoryChecked)[0].read_chunks < 5
+    assert stored.read().verified is None
+    await site.verify(read_data="1T")
+    assert site.of(RepositoryChecked)[0].read_chunks == 20
+    assert stored.read().verified.ok
+
+
+@pytest.mark.parametrize("asked", [None, "all"])
+async def test_the_configuration_says_how_much_and_an_option_overrides_it(site, small_runs, asked):
+    await site.store_chunks(range(1, 41))
+    site.group["verify_read_data"] = "10%"
+    await site.verify(read_data=asked)
+    assert site.of(RepositoryChecked)[0].read_chunks == (40 if asked else 4)

@@ -23,6 +23,7 @@ from virtbackup_async.events import (
     VerifyStarted,
     Warned,
 )
+from virtbackup_async.model import read_share
 from virtbackup_async.model.backup import Packager, StateRecord, Verification
 from virtbackup_async.model.storage_location import StorageLocation
 
@@ -330,3 +331,21 @@ async def test_pending_file_that_is_empty_is_no_damaged_backup(site):
     assert site.of(VerifyFailed) == []
     (warning,) = site.of(Warned)
     assert str(pending) in warning.message
+
+
+async def test_of_packages_with_files_of_their_own_whole_ones_are_drawn(site, monkeypatch):
+    monkeypatch.setattr(read_share, "LEAST_BYTES", 0)
+    stored = [await site.store(PACKAGERS[1], date=DATE + day * DAY_S) for day in range(10)]
+    assert await site.verify(read_data="30%") == sorted(one.name for one in stored)
+    quick = {event.backup for event in site.of(VerifyDone) if event.quick}
+    assert len(quick) == 7
+    # The others are verified completely.
+    for one in stored:
+        assert (one.read().verified is None) == (one.name in quick)
+
+
+@pytest.mark.parametrize("wrong", ["2", "101%", "much"])
+async def test_a_share_that_cannot_be_understood_is_refused(site, wrong):
+    await site.store()
+    with pytest.raises(ConfigError, match="share of data"):
+        await site.verify(read_data=wrong)

@@ -18,12 +18,8 @@ from virtbackup_async.repository.keys.keyring import Keys
 from virtbackup_async.repository.keys.secret import Secret
 from virtbackup_async.repository.keys.slots import SlotKind
 from virtbackup_async.repository.storage import description
-from virtbackup_async.repository.storage.key_changes import (
-    Key,
-    KeyChanges,
-    check_new_passphrase,
-    passphrase_of,
-)
+from virtbackup_async.repository.storage.key import Key, check_new_passphrase, passphrase_of
+from virtbackup_async.repository.storage.key_changes import KeyChanges
 from virtbackup_async.repository.storage.key_file import make_key_file
 from virtbackup_async.repository.storage.key_slots import list_slots, open_slot
 from virtbackup_async.repository.storage.layout import KEYS, REPOSITORY_FILE

@@ -1,0 +1,164 @@
+"""Where processes die: one ground for each kind of storage, which makes places that are alike."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import obstore
+import obstore.store
+
+from fakes.any_place import AnyPlace
+from faults.dying_process import NEVER, Death, Died
+from faults.dying_process import __file__ as program
+from object_server import BUCKET, ObjectServer
+from virtbackup_async.model.storage_location import LOCAL, SSH, StorageLocation
+from virtbackup_async.repository.storage.objects import cache
+
+KINDS = ("encrypted", "s3", "encrypted s3", "ssh", "ssh server")
+QUICK_POINTS = 4
+
+
+class Dying:
+    """The program that forks processes which die; one for many deaths."""
+
+    def __init__(self) -> None:
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        self._process = subprocess.Popen(
+            [sys.executable, program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+
+    def play(self, death: Death) -> Died:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(msgspec.json.encode(death, enc_hook=str).decode() + "\n")
+        self._process.stdin.flush()
+        return msgspec.json.decode(self._process.stdout.readline(), type=Died)
+
+    def end(self) -> None:
+        self._process.communicate(timeout=60)
+
+
+@contextmanager
+def dying() -> Iterator[Dying]:
+    program = Dying()
+    try:
+        yield program
+    finally:
+        program.end()
+
+
+class Ground:
+    """Makes places of a kind of storage.
+
+    Attributes:
+        kind: one of ``KINDS``.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        directory: Path,
+        dying: Dying,
+        server: ObjectServer | None,
+        monkeypatch: Any,
+    ) -> None:
+        self.kind = kind
+        self._directory = directory
+        self._dying = dying
+        self._server = server
+        self._monkeypatch = monkeypatch
+        self._key_file = directory / "key" if "encrypted" in kind else None
+        self._number = 0
+
+    def begin(self) -> AnyPlace:
+        """Make an empty place, with a cache of its own."""
+        self._number += 1
+        directory = self._directory / str(self._number)
+        directory.mkdir()
+        self._monkeypatch.setenv(cache.VARIABLE, str(directory / "cache"))
+        if self._server is not None:
+            path = f"{BUCKET}/{secrets.token_hex(8)}"
+            location = StorageLocation(
+                "s3", path, endpoint=self._server.endpoint, key_file=self._key_file
+            )
+        else:
+            (directory / "target").mkdir()
+            location = StorageLocation(LOCAL, str(directory / "target"), key_file=self._key_file)
+        return AnyPlace(location, directory)
+
+    def copy(self, place: AnyPlace) -> AnyPlace:
+        """Make a place that has the same files."""
+        made = self.begin()
+        if self._server is None:
+            target = made.location.directory
+            shutil.copytree(place.location.directory, target, dirs_exist_ok=True)
+            return made
+        client = self._client()
+        old, new = (each.location.path.partition("/")[2] for each in (place, made))
+        for page in obstore.list(client, old):
+            for entry in page:
+                obstore.copy(client, entry["path"], entry["path"].replace(old, new, 1))
+        return made
+
+    def remove(self, place: AnyPlace) -> None:
+        """Remove what a place has on this machine."""
+        shutil.rmtree(place.directory)
+
+    def die(self, work: str, place: AnyPlace, before: int) -> Died:
+        """Let a process work there, and die before its change of that number."""
+        location = place.location
+        if self.kind.startswith("ssh"):
+            location = StorageLocation(SSH, f"pipe{location.path}")
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", cache.VARIABLE)
+        environment = {name: os.environ[name] for name in names if name in os.environ}
+        of_server = self.kind == "ssh server"
+        death = Death(work, location, place.directory, environment, before, of_server)
+        return self._dying.play(death)
+
+    def each_death(
+        self, work: str, prepare: Callable[[AnyPlace], object], *, all_points: bool
+    ) -> Iterator[AnyPlace]:
+        """Give the place after each death of some work, each made from the same beginning.
+
+        Args:
+            work: a key of ``dying_process.WORKS``.
+            prepare: makes what the work begins with.
+            all_points: whether it dies at each change, and not at a few of them alone.
+        """
+        begun = self.begin()
+        prepare(begun)
+        place = self.copy(begun)
+        lived = self.die(work, place, NEVER)
+        assert lived.status == 0, f"it failed without having been killed: {lived.error}"
+        assert lived.changes > QUICK_POINTS, "it was not counted where it changes something"
+        self.remove(place)
+        for number in points(lived.changes, all_points=all_points):
+            place = self.copy(begun)
+            died = self.die(work, place, number)
+            assert os.WIFSIGNALED(died.status), f"it was not killed at {number}"
+            yield place
+            self.remove(place)
+
+    def _client(self) -> obstore.store.S3Store:
+        assert self._server
+        options: Any = {"allow_http": True}
+        config: Any = {"endpoint": self._server.endpoint}
+        return obstore.store.S3Store(BUCKET, config=config, client_options=options)
+
+
+def points(changes: int, *, all_points: bool) -> list[int]:
+    """Return the numbers of the changes to die before: of all, or of a few that are far apart."""
+    if all_points:
+        return list(range(changes))
+    return sorted({(2 * at + 1) * changes // (2 * QUICK_POINTS) for at in range(QUICK_POINTS)})

@@ -1,0 +1,516 @@
+"""Sealed repositories: a host adds, deduplicates, checks and prunes, and reads no old byte."""
+
+import random
+import shutil
+from contextlib import closing
+from functools import partial
+
+import pytest
+from msgspec.structs import replace
+
+from fakes.encrypted_place import EncryptedPlace
+from fakes.sealed_place import SealedPlace, opening, reachable
+from fakes.small_repository import content
+from virtbackup_async.errors import ConfigError, CorruptError, NewerVersionError
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.stream import open_stream
+from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.packager import Location
+from virtbackup_async.model.storage_location import LOCAL, StorageLocation
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
+from virtbackup_async.packagers.repository.map_files import list_maps
+from virtbackup_async.packagers.repository.writer import open_writer
+from virtbackup_async.repository import (
+    CheckSession,
+    drop_bad_entries,
+    drop_key,
+    find_repository,
+    hold_key,
+    key_of_file,
+    list_key_slots,
+    make_repository,
+    open_key_changes,
+    prune_repository,
+    reindex_packs,
+    repair_repository_file,
+)
+from virtbackup_async.repository.format import sealed_json
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES
+from virtbackup_async.repository.index.segments import open_index
+from virtbackup_async.repository.keys.keyring import Keys
+from virtbackup_async.repository.keys.secret import Secret
+from virtbackup_async.repository.keys.slots import Cost, open_with_key_file
+from virtbackup_async.repository.storage import description, key_slots
+from virtbackup_async.repository.storage.key import Key
+from virtbackup_async.repository.storage.layout import DIRECTORY, REPOSITORY_FILE, list_packs
+from virtbackup_async.repository.storage.local import LocalStorage
+from virtbackup_async.repository.storage.public_file import read_public_file, write_public_file
+from virtbackup_async.repository.storage.run_keys import run_key_names
+
+FIRST = [1, 2, 3, 0, 4]
+SECOND = [1, 2, 5, 0, 4]
+
+
+def on_step():
+    """Go on."""
+
+
+@pytest.fixture
+async def place(tmp_path):
+    made = SealedPlace(tmp_path / "one")
+    made.make()
+    await made.back_up("web", "1", FIRST)
+    await made.back_up("web", "2", SECOND)
+    return made
+
+
+def prune(place):
+    repository = find_repository(place.location)
+    return prune_repository(repository, partial(list_maps, repository.storage), on_step)
+
+
+def runs(place):
+    return run_key_names(find_repository(place.location).storage)
+
+
+def check_all(place):
+    """Check everything that the index names; return what is wrong."""
+    with closing(CheckSession(find_repository(place.location))) as session:
+        session.checking.need_all()
+        session.checking.look_at_packs(on_step)
+        for run in session.checking.runs(on_step):
+            session.checking.check(run)
+        return [damage.error for damage in session.checking.damage.values()]
+
+
+async def test_a_host_writes_and_only_the_recovery_key_reads(place):
+    with pytest.raises(ConfigError, match="only the recovery key opens it") as error:
+        await place.restored("web", "1", place.location)
+    assert error.value.exit_code == 2
+    assert "--recovery" in error.value.hint
+    assert not (place.directory / "restored").exists()
+    assert await place.restored("web", "1") == content(FIRST)
+    assert await place.restored("web", "2") == content(SECOND)
+
+
+async def test_a_host_finds_equal_chunks_without_reading_them(place):
+    before = sum(map(len, place.packs()))
+    await place.back_up("db", "1", [4, 3, 2, 1])
+    assert sum(map(len, place.packs())) == before
+    await place.back_up("db", "2", [4, 3, 2, 9])
+    assert await place.restored("db", "2") == content([4, 3, 2, 9])
+
+
+class Image:
+    """An ``ImageReader`` of some parts of an image."""
+
+    def __init__(self, data, parts):
+        self.size_bytes = len(data)
+        self.data_extents = tuple(parts)
+        self._data = data
+
+    def read(self, wanted):
+        for offset, target in wanted:
+            target[:] = self._data[offset : offset + len(target)]
+
+
+async def test_a_host_goes_on_from_the_map_of_a_backup_that_it_cannot_read(place):
+    """It reads what changed and audits the rest, and no chunk of the repository."""
+    data = content([1, 50, 3, 0, 4])
+    package = Location(Packager("repository", {}), place.location, "web", "3")
+    async with open_writer(package, CpuShares(1)) as writer:
+        async with writer.open_base("1_vda.raw") as base:
+            parts = await base.choose([Extent(CHUNK_BYTES + 7, 9)])
+            sample = await base.sample(100, [Extent(0, len(data))])
+            assert sample
+            other = content([1, 50, 9, 0, 4])
+            for there, is_good in ((data, True), (other, False)):
+                async with open_stream(Image(there, sample), BufferPool(), "audit") as stream:
+                    assert await base.is_as_it_was(sample, stream) is is_good
+            async with open_stream(Image(data, parts), BufferPool(), "3") as stream:
+                await writer.add_changes("3_vda.raw", stream, base, lambda _: None)
+        await writer.finish()
+    assert await place.restored("web", "3") == data
+
+
+async def test_a_host_checks_all_and_finds_each_changed_byte(place):
+    assert check_all(place) == []
+    pack = place.files(f"{DIRECTORY}/packs")[0]
+    data = bytearray(pack.read_bytes())
+    for at in random.Random(3).sample(range(64, len(data) - 32), 40):
+        data[at] ^= 1
+        pack.write_bytes(data)
+        assert check_all(place), at
+        data[at] ^= 1
+    pack.write_bytes(data)
+    assert check_all(place) == []
+
+
+async def test_a_host_prunes_and_repacks_what_it_cannot_read(place):
+    for number, chunks in enumerate(([10, 11, 12, 13, 14, 15, 16], [11, 20, 21])):
+        await place.back_up("db", str(number), chunks)
+    storage = find_repository(place.location).storage
+    before = runs(place)
+    storage.remove("db/0_vda.raw.map")
+    pruned = prune(place)
+    assert pruned.rewritten_bytes
+    assert pruned.freed_bytes
+    # The key of the run that chunk 11 is from moved along; that of no pack is gone.
+    packs = {pack[:12].hex() for pack in list_packs(storage)}
+    assert {name.split("-")[0] for name in runs(place)} == packs
+    assert len({name.split("-")[1] for name in runs(place)}) == len(before) // 2
+    assert check_all(place) == []
+    assert await place.restored("db", "1") == content([11, 20, 21])
+    for name in ("web/1", "web/2", "db/1"):
+        storage.remove(f"{name}_vda.raw.map")
+    prune(place)
+    assert runs(place) == []
+
+
+async def test_a_key_that_a_run_left_twice_is_enough_once(place):
+    for copy in ("0", "1"):
+        for path in run_files(place, copy):
+            path.rename(path.with_suffix(".away"))
+        assert check_all(place) == []
+        assert await place.restored("web", "2") == content(SECOND)
+        for path in place.target.rglob("*.away"):
+            path.rename(path.with_suffix(""))
+
+
+def run_files(place, ending=""):
+    """The files of the keys of runs, whose name has an ending."""
+    storage = find_repository(place.location).storage
+    return [
+        place.target / storage._sealed(f"{DIRECTORY}/run-keys/{name}")
+        for name in run_key_names(storage)
+        if name.endswith(ending)
+    ]
+
+
+async def test_lost_keys_of_runs_are_noticed_and_their_chunks_stored_again(place):
+    for path in run_files(place):
+        path.unlink()
+    fresh(place)
+    assert check_all(place)
+    with pytest.raises(CorruptError, match="run key"):
+        await place.restored("web", "1")
+    with pytest.raises(CorruptError, match="key of its run is missing"):
+        prune(place)
+    await place.back_up("web", "3", FIRST)
+    assert await place.restored("web", "3") == content(FIRST)
+    assert await place.restored("web", "1") == content(FIRST)
+    with closing(CheckSession(find_repository(place.location))) as session:
+        session.checking.need_all()
+        session.checking.look_at_packs(on_step)
+        for run in session.checking.runs(on_step):
+            session.checking.check(run)
+        drop_bad_entries(find_repository(place.location), session.checking)
+    assert check_all(place) == []
+
+
+def fresh(place):
+    """Let the next one open the repository anew, as another process does."""
+    path = place.target / REPOSITORY_FILE
+    path.write_bytes(path.read_bytes())
+    shutil.copy(path, path.with_name("new"))
+    path.with_name("new").rename(path)
+
+
+async def test_the_index_is_made_again_without_reading_chunks(place):
+    for path in place.files(f"{DIRECTORY}/index"):
+        path.unlink()
+    assert reindex_packs(find_repository(place.location), on_step)[0] == 5
+    assert await place.restored("web", "2") == content(SECOND)
+
+
+def secrets_of(place):
+    """All key material that the host's key file opens, and everything that follows from it."""
+    secret = Key.of_key_file(place.key_file).secret
+    storage = LocalStorage(place.target, DIRECTORY)
+    (slot,) = [
+        each.slot for each in key_slots.list_slots(storage)[0] if each.slot.kind == "key-file"
+    ]
+    masters = open_with_key_file(slot, secret)
+    yield from (secret.reveal(), *(master.reveal() for master in masters))
+    for can_read in (True, False):
+        yield from materials(reachable(Keys(masters, can_read=can_read)))
+    purposes = ("pack", "keys of packs", "key file", "heads of blobs", "files", "pack key")
+    context = "virtbackup-async 2026-11 "
+    for each in (secret, *masters):
+        for purpose in purposes:
+            for before in ("repository 2: ", "run key: ", "recovery key", ""):
+                yield each.derive(context + before + purpose)
+                yield each.derive(context + before + purpose, 64)
+
+
+def materials(values):
+    """The secrets among objects: bytes, and ciphers, which show no bytes of theirs."""
+    for value in values:
+        if isinstance(value, Secret):
+            yield value.reveal()
+        elif type(value).__name__ in {"AESGCM", "AESSIV", "bytes"}:
+            yield value
+
+
+async def test_all_that_the_key_file_opens_opens_no_chunk(place):
+    heads = Keys([Secret(next(masters_of(place)))]).newest.heads
+    known = [*secrets_of(place)]
+    files = [path.read_bytes() for path in place.directory.glob("*") if path.is_file()]
+    known += [data[at : at + 32] for data in files for at in range(0, len(data) - 32, 32)]
+    assert len(known) > 50
+    packs = place.packs()
+    assert packs
+    for pack in packs:
+        assert opening(known, pack, heads) == []
+
+
+def masters_of(place):
+    secret = Key.of_key_file(place.key_file).secret
+    storage = LocalStorage(place.target, DIRECTORY)
+    for named in key_slots.list_slots(storage)[0]:
+        for master in (
+            named.slot.kind == "key-file" and open_with_key_file(named.slot, secret)
+        ) or ():
+            yield master.reveal()
+
+
+async def test_what_is_tried_opens_the_chunks_of_a_repository_that_is_not_sealed(tmp_path):
+    """The tests around this one would find a key, if there were one."""
+    unsealed = EncryptedPlace(tmp_path / "unsealed")
+    unsealed.make()
+    await unsealed.back_up("web", "1", FIRST)
+    heads = Keys([Secret(next(masters_of(unsealed)))]).newest.heads
+    (pack,) = [path.read_bytes() for path in unsealed.files(f"{DIRECTORY}/packs")]
+    assert opening([*secrets_of(unsealed)], pack, heads)
+
+
+async def test_the_memory_of_a_finished_run_opens_no_chunk(place):
+    """What is left of a run: the sealing, with all that it holds."""
+    sealing = find_repository(place.location).sealing
+    heads = Keys([Secret(next(masters_of(place)))]).newest.heads
+    known = [*materials(reachable(sealing)), *secrets_of(place)]
+    for pack in place.packs():
+        assert opening(known, pack, heads) == []
+
+
+async def test_the_memory_of_a_run_opens_the_pack_that_it_fills_and_none_before(place):
+    """The test above finds what there is to find: with the key of the pack, it opens."""
+    repository = find_repository(place.location)
+    heads = Keys([Secret(next(masters_of(place)))]).newest.heads
+    sealing = repository.sealing
+    blobs = []
+    for _ in range(2):
+        data = random.Random(1).randbytes(1000)
+        id_ = sealing.id_of(bytes(32))
+        blobs.append(bytes(64) + bytes(sealing.seal(id_, memoryview(data), data)))
+        sealing._pack_key.length_bytes = 1 << 40  # the pack is full
+    known = [*materials(reachable(sealing)), *secrets_of(place)]
+    assert opening(known, blobs[0], heads) == []
+    assert len(opening(known, blobs[1], heads)) == 1
+    sealing.forget()
+    assert opening([*materials(reachable(sealing))], blobs[1], heads) == []
+
+
+async def test_each_pack_takes_the_recovery_key(place):
+    """Another recovery key opens nothing, even with a repository file that names it."""
+    other = SealedPlace(place.directory / "other")
+    repository = find_repository(place.location)
+    assert repository.sealing.can_read is False
+    location = replace(place.location, sealed_for=other.location.sealed_for)
+    with pytest.raises(ConfigError, match="another recovery key"):
+        find_repository(location)
+    with pytest.raises(ConfigError, match="opens no key slot"):
+        await place.restored("web", "1", _held(other, place))
+
+
+def _held(other, place):
+    return replace(place.location, held_key=hold_key(other.paper))
+
+
+def rewritten(place, change):
+    """Write the repository file as somebody with the host's keys can, authentic."""
+    path = place.target / REPOSITORY_FILE
+    facts = sealed_json.loads(path.read_bytes(), "repository")
+    keys = Keys([Secret(next(masters_of(place)))], can_read=False)
+    facts = change({name: value for name, value in facts.items() if name != "mac"})
+    mac = description._mac(facts, keys.description.reveal())
+    path.write_bytes(sealed_json.dumps({**facts, "mac": mac}))
+
+
+async def test_somebody_with_the_keys_of_a_host_cannot_have_others_seal_for_them(place, tmp_path):
+    thief = SealedPlace(tmp_path / "thief")
+    public = read_public_file(thief.location.sealed_for).hex()
+    changes = {
+        "for another key": lambda facts: {
+            **facts, "encryption": {**facts["encryption"], "public": public}
+        },
+        "for nobody": lambda facts: {
+            **facts, "version": 2, "encryption": {
+                name: value for name, value in facts["encryption"].items() if name != "public"
+            },
+        },
+    }  # fmt: skip
+    before = (place.target / REPOSITORY_FILE).read_bytes()
+    for what, change in changes.items():
+        rewritten(place, change)
+        for call in (find_repository, make_repository):
+            with pytest.raises(ConfigError) as error:
+                call(place.location)
+            assert "somebody" in error.value.hint, what
+        (place.target / REPOSITORY_FILE).write_bytes(before)
+    assert find_repository(place.location) is not None
+
+
+@pytest.mark.parametrize("change", [{"public": None}, {"public": ""}, {"public": "zz"}, {}])
+async def test_a_program_that_knows_no_sealed_repositories_writes_into_none(place, change):
+    def changed(facts):
+        return {
+            **facts,
+            "encryption": {**facts["encryption"], **change},
+            "version": 3 + (not change),
+        }
+
+    rewritten(place, changed)
+    with pytest.raises(NewerVersionError):
+        find_repository(place.location)
+
+
+async def test_a_lost_repository_file_is_written_again_for_the_key_of_the_configuration(place):
+    before = find_repository(place.location)
+    path = place.target / REPOSITORY_FILE
+    data = path.read_bytes()
+    path.unlink()
+    alone = replace(place.location, sealed_for=None)
+    with pytest.raises(ConfigError, match="is sealed"):
+        repair_repository_file(alone)
+    assert repair_repository_file(place.location) == before
+    assert path.read_bytes() == data
+    path.unlink()
+    with place.recovered() as recovered:
+        assert repair_repository_file(replace(recovered, sealed_for=None)).sealing.can_read
+    assert path.read_bytes() == data
+
+
+async def test_an_unsealed_repository_is_never_made_a_sealed_one(tmp_path):
+    unsealed = EncryptedPlace(tmp_path / "unsealed")
+    unsealed.make()
+    await unsealed.back_up("web", "1", FIRST)
+    public = SealedPlace(tmp_path / "sealed").location.sealed_for
+    location = replace(unsealed.location, sealed_for=public)
+    with pytest.raises(ConfigError, match="not sealed"):
+        make_repository(location)
+    (unsealed.target / REPOSITORY_FILE).unlink()
+    with pytest.raises(ConfigError, match="was not sealed"):
+        repair_repository_file(location)
+
+
+# Its keys.
+
+
+async def test_a_passphrase_opens_names_and_no_disk(place):
+    location = replace(place.location, sealed_for=None)
+    changes = open_key_changes(location, key_of_file(place.key_file))
+    changes.add(Key.of_passphrase("long enough"), "admin", Cost(1, 1, 64))
+    name = hold_key(Key.of_passphrase("long enough"))
+    found = find_repository(replace(location, held_key=name))
+    assert [file.name for file in list_maps(found.storage)] == [
+        "web/1_vda.raw.map", "web/2_vda.raw.map",
+    ]  # fmt: skip
+    assert not found.sealing.can_read
+    drop_key(name)
+
+
+async def test_the_one_recovery_key_stays(place):
+    location = place.location
+    slots = {slot.kind: slot.name for slot in list_key_slots(location).slots}
+    assert set(slots) == {"key-file", "recovery"}
+    changes = open_key_changes(location, key_of_file(place.key_file))
+    with pytest.raises(ConfigError, match="one recovery key"):
+        changes.add_recovery("paper")
+    with pytest.raises(ConfigError, match="nothing but its recovery key"):
+        changes.remove(slots["recovery"])
+
+
+async def test_rotated_keys_seal_for_the_same_recovery_key(place):
+    changes = open_key_changes(place.location, key_of_file(place.key_file))
+    assert changes.rotate() == 2
+    await place.back_up("web", "3", [7, 8, 1])
+    assert await place.restored("web", "3") == content([7, 8, 1])
+    assert await place.restored("web", "1") == content(FIRST)
+    with pytest.raises(ConfigError, match="only the recovery key"):
+        await place.restored("web", "3", place.location)
+
+
+# Copies.
+
+
+async def test_a_copy_from_a_sealed_repository_takes_the_recovery_key(place, tmp_path):
+    copies = EncryptedPlace(tmp_path / "copies")
+    copies.make()
+    with pytest.raises(ConfigError, match="recovery key"):
+        await copies.copied("web", "1", place.location)
+    with place.recovered() as recovered:
+        await copies.copied("web", "1", recovered)
+    assert await copies.restored("web", "1") == content(FIRST)
+
+
+async def test_a_copy_into_a_sealed_repository_converts(place, tmp_path):
+    unsealed = EncryptedPlace(tmp_path / "unsealed")
+    unsealed.make()
+    await unsealed.back_up("db", "1", [30, 31])
+    await place.copied("db", "1", unsealed.location)
+    assert await place.restored("db", "1") == content([30, 31])
+
+
+async def test_blobs_move_as_they_are_between_repositories_of_the_same_keys(place, tmp_path):
+    twin = StorageLocation(
+        LOCAL, str(tmp_path / "twin"), key_file=place.key_file, sealed_for=place.location.sealed_for
+    )
+    shutil.copytree(place.target, twin.path)
+    await place.back_up("web", "3", [40, 41])
+    other = SealedPlace.__new__(SealedPlace)
+    other.__dict__.update(place.__dict__)
+    other.location, other.target = twin, tmp_path / "twin"
+    before = len(runs(place))
+    await other.copied("web", "3", place.location)
+    assert len(run_key_names(find_repository(twin).storage)) == before
+    assert await other.restored("web", "3") == content([40, 41])
+    with closing(open_index(find_repository(twin))) as index:
+        assert sum(segment.shape.records for segment in index.segments) == 7
+
+
+# The file of the public half.
+
+
+@pytest.mark.parametrize("wrong", ["missing", "writable", "a link", "damaged", "empty", "a key"])
+def test_a_public_key_that_others_could_change_is_refused(tmp_path, wrong):
+    place = SealedPlace(tmp_path / "place")
+    path = place.location.sealed_for
+    if wrong == "missing":
+        path.unlink()
+    if wrong == "writable":
+        path.chmod(0o664)
+    if wrong == "a link":
+        path.rename(tmp_path / "moved")
+        path.symlink_to(tmp_path / "moved")
+    if wrong == "damaged":
+        text = path.read_text()
+        path.write_text(text[:500] + ("A" if text[500] != "A" else "B") + text[501:])
+    if wrong == "empty":
+        path.write_text("# nothing\n")
+    if wrong == "a key":
+        path.write_text("virtbackup-key-1:AAAA\n")
+    with pytest.raises(ConfigError) as error:
+        make_repository(place.location)
+    assert error.value.exit_code == 2
+    assert place.files() == []
+    assert not place.key_file.exists()
+
+
+def test_a_public_key_is_not_written_over(tmp_path):
+    place = SealedPlace(tmp_path / "place")
+    before = place.location.sealed_for.read_bytes()
+    with pytest.raises(ConfigError, match="exists already"):
+        write_public_file(place.location.sealed_for, bytes(1216))
+    assert place.location.sealed_for.read_bytes() == before
