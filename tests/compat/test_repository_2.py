@@ -11,7 +11,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from document_reader import DocumentReader, key_for
+from fakes.document_reader import DocumentReader, key_for
 from fakes.small_repository import content
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sinks.sparse import write_sparse

@@ -9,7 +9,7 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from msgspec.structs import replace
 
-from document_reader import HPKE, DocumentReader, halves
+from fakes.document_reader import HPKE, DocumentReader, halves
 from fakes.small_repository import content
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.images.buffers import BufferPool

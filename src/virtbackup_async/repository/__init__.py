@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         repair_repository_file,
     )
     from virtbackup_async.repository.storage.served.serving import serve_directory
+    from virtbackup_async.repository.storage.twins import prepare_copy, refuse_copy
     from virtbackup_async.repository.usage.exclusive import exclusive_usage
     from virtbackup_async.repository.usage.totals import Totals, total_usage
 
@@ -139,8 +140,10 @@ __all__ = [
     "open_map",
     "open_storage",
     "pages_of",
+    "prepare_copy",
     "probe_storage",
     "prune_repository",
+    "refuse_copy",
     "reindex_packs",
     "repair_heads",
     "repair_repository_file",
@@ -184,6 +187,7 @@ _NAMES: Final = {
         "repair_repository_file",
     ),
     "storage.served.serving": ("serve_directory",),
+    "storage.twins": ("prepare_copy", "refuse_copy"),
     "usage.exclusive": ("exclusive_usage",),
     "usage.totals": ("Totals", "total_usage"),
 }  # fmt: skip

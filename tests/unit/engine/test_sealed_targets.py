@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -11,9 +12,12 @@ from fakes.hypervisor import DescribedDomain
 from fakes.site import Site
 from virtbackup_async import Passphrase, RecoveryKey, open_virtbackup
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup
+from virtbackup_async.engine.copy.after_backup import copy_new_backups
+from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
 from virtbackup_async.errors import ConfigError
-from virtbackup_async.events import BackupDone
+from virtbackup_async.events import BackupDone, CopyDone, CopyFailed
 from virtbackup_async.repository import (
+    Key,
     key_of_file,
     key_of_passphrase,
     new_paper,
@@ -210,3 +214,118 @@ async def test_the_keys_of_a_sealed_target_are_listed_as_what_they_are(site, don
     said = " ".join(site.command("key", "list").split())
     assert "sealed: only the recovery key opens the disks" in said
     assert "no recovery key" not in said
+
+
+# Copies.
+
+
+class CopyingSite(SealedSite):
+    """A sealed host whose backups are copied into another target."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.other = root / "other"
+        self.other.mkdir()
+        self.offsite = {"target": str(self.other), "packager": "repository"}
+
+    def configure(self, **groups):
+        group = {"hosts": ["r:.*"], **self.group, "copies": ["offsite"]}
+        return super().configure(all=group, offsite={"hosts": ["none"], **self.offsite}, **groups)
+
+    async def night(self):
+        after_each = partial(copy_new_backups, wait_s=60)
+        await run_backup(self.runtime(), BackupRequest(["all"], after_each=after_each))
+        return self.of(CopyDone), self.of(CopyFailed)
+
+    async def found_by_doctor(self):
+        found = await run_doctor(self.runtime(), DoctorRequest(["all"]))
+        return [one.message for one in found if one.code == "copies_sealed"]
+
+
+@pytest.fixture
+def copying(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIRTBACKUP_STATE_DIRECTORY", str(tmp_path / "state"))
+    return CopyingSite(tmp_path)
+
+
+async def test_a_host_copies_what_it_cannot_read_into_a_target_of_the_same_keys(copying, tmp_path):
+    copying.offsite["encryption"] = copying.group["encryption"]
+    assert await copying.found_by_doctor() == []
+    for image in (IMAGE, IMAGE[::-1]):
+        copying.image.write_bytes(image)
+        done, failed = await copying.night()
+        assert (len(done), [one.error for one in failed]) == (1, [])
+    assert await copying.found_by_doctor() == []
+    ids = {
+        (path / ".virtbackup-repository/repository").read_bytes()
+        for path in (copying.target, copying.other)
+    }
+    assert len(ids) == 2
+    async with open_virtbackup(target=copying.other, key=RecoveryKey(copying.paper)) as vb:
+        assert await restored(vb, tmp_path / "place") == IMAGE[::-1]
+        assert (await vb.verify()).damaged == ()
+
+
+async def test_a_copy_that_takes_the_recovery_key_fails_in_one_line(copying, tmp_path):
+    own = {"key_file": str(tmp_path / "other.key")}
+    for encryption in (own, {**own, "sealed_for": str(copying.public)}, None):
+        copying.offsite.pop("encryption", None)
+        copying.offsite |= {"encryption": encryption} if encryption else {}
+        (message,) = await copying.found_by_doctor()
+        assert "only the recovery key opens the backups" in message
+        done, failed = await copying.night()
+        assert (done, {one.exit_code for one in failed}) == ([], {2})
+        assert all("--recovery" in one.advice for one in failed)
+        assert [path for path in copying.other.rglob("*") if path.is_file()] == []
+
+
+async def test_with_the_recovery_key_any_target_takes_copies(copying, tmp_path):
+    await copying.back_up()
+    config = copying.configure()
+    async with open_virtbackup(config, key=RecoveryKey(copying.paper)) as vb:
+        run = await vb.copy(str(copying.other), ["all"])
+    assert run.ok
+    async with open_virtbackup(target=copying.other) as vb:
+        assert await restored(vb, tmp_path / "place") == IMAGE
+
+
+async def test_rotated_keys_part_two_repositories(copying):
+    copying.offsite["encryption"] = copying.group["encryption"]
+    done, _ = await copying.night()
+    assert done, copying.of(CopyFailed)
+    location = copying.configure().groups["all"].target
+    open_key_changes(location, key_of_file(copying.key_file)).rotate()
+    done, (failed,) = await copying.night()
+    assert (done, failed.exit_code) == ([], 2)
+    assert "does not have the same keys" in failed.error
+
+
+# Secrets.
+
+
+async def test_a_run_shows_no_secret_to_anybody(site, tmp_path):
+    """Not in events, reports, logs, definitions, notes, and not to programs that it starts."""
+    seen, log = tmp_path / "seen", tmp_path / "log"
+    site.settings |= {"log": {"file": str(log), "level": "debug"}}
+    site.group["hooks"] = {"after": f"env > {seen}"}
+    await site.back_up()
+    kept = tmp_path / "paper"
+    kept.write_text(site.paper)
+    recovered = {"VIRTBACKUP_RECOVERY_FILE": str(kept)}
+    said = site.command("-v", "verify", **recovered)
+    said += site.command("restore", "fake", str(tmp_path / "place"), "--json", **recovered)
+    said += site.command("show", "fake", "--json")
+    texts = [repr(site.events), said, seen.read_text(), log.read_text()]
+    for directory in (tmp_path / "state", site.target):
+        files = [path for path in directory.rglob("*") if path.is_file()]
+        texts += [path.read_bytes().decode("latin1") for path in files]
+    assert "VIRTBACKUP" in seen.read_text()
+    assert len(texts) > 10
+    host_key = site.key_file.read_text().split(":")[-1].strip()
+    found = [Key.of_key_file(site.key_file).secret, Key.of_paper(site.paper).secret]
+    words = [host_key, site.letters, *(secret.reveal().hex() for secret in found)]
+    words += [secret.reveal().decode("latin1") for secret in found]
+    for text in texts:
+        for word in words:
+            assert word not in text
+            assert word.upper() not in text

@@ -24,6 +24,7 @@ from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition, DiskRecord, Original, Pending
 from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.model.guest import uuid_of
 from virtbackup_async.model.pull import Method
 from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.packagers.interface import PackageWriter
@@ -175,6 +176,8 @@ def done_event(
             record.reading is not None and record.reading.audit_failed
             for record in definition.records.values()
         ),
+        # Not left to the labels of the run: what follows the backup looks its guest up by it.
+        uuid=uuid_of(definition),
     )
 
 

@@ -72,6 +72,7 @@ async def copy_backup(runtime: Runtime, job: CopyJob) -> CopyDone:
     """Copy one backup; the caller holds the lock on copies of its domain.
 
     Raises:
+        ConfigError: only the recovery key opens the backup; there is no copy.
         CorruptError: the backup is damaged; there is no copy.
         StorageError: the other target is full or failed, or has another backup of that name; there
             is no copy.
@@ -79,6 +80,8 @@ async def copy_backup(runtime: Runtime, job: CopyJob) -> CopyDone:
         LockHeldError: the backup is being removed, or a prune took this process for dead.
     """
     began_s = current_time()
+    if job.source.is_encrypted:
+        await to_thread.run_sync(_prepare_keys, job)
     plan = plan_copy(job.found.definition)
     copying = _Copying(runtime, job, plan)
     directory = job.destination.catalog.directory(guest_of(plan.definition))
@@ -140,6 +143,12 @@ async def _origin(runtime: Runtime, job: CopyJob) -> CopiedFrom:
     if type_of(job.found.definition.packager).uses_repository:
         repository = await to_thread.run_sync(_repository_id, job.source)
     return CopiedFrom(str(job.source), repository, int(runtime.now().timestamp()))
+
+
+def _prepare_keys(job: CopyJob) -> None:
+    from virtbackup_async.repository import prepare_copy  # noqa: PLC0415 -- see below
+
+    prepare_copy(job.source, job.destination.target)
 
 
 def _repository_id(location: StorageLocation) -> str | None:

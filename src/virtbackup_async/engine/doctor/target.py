@@ -11,13 +11,13 @@ from anyio import to_thread
 from virtbackup_async.catalog.existing import open_existing
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Group
-from virtbackup_async.errors import StorageError
+from virtbackup_async.errors import ConfigError, CorruptError, StorageError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.files.mounts import mount_of, read_mounts, space_at
 from virtbackup_async.files.trial import lacks_of
 from virtbackup_async.model.amounts import size
 from virtbackup_async.model.storage_location import StorageLocation
-from virtbackup_async.repository import open_inner, probe_storage
+from virtbackup_async.repository import open_inner, probe_storage, refuse_copy
 
 CHECK = "target"
 ROOT = Path("/")
@@ -25,6 +25,10 @@ _LACK_ADVICE = (
     "docs/how-to/operations.md says what that means for backups, and for which file systems."
 )
 _STORE_ADVICE = "docs/how-to/object-stores.md says what a store must be able to do."
+_KEYS_ADVICE = (
+    "Give the group of the copies the same `encryption`, and a target without a repository; or "
+    "copy on another machine, with --recovery."
+)
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -42,6 +46,7 @@ async def check_copies(target: StorageLocation, copies: StorageLocation) -> list
         message = f"copies of the encrypted backups in {target} are not encrypted"
         advice = "Name a group as their target, and write `encryption` there."
         found += [Finding(Level.WARNING, CHECK, subject, message, advice, code="copies_in_clear")]
+    found += await to_thread.run_sync(_keys_of_copies, target, copies)
     if target.is_local and copies.is_local:
         places = target.directory, copies.directory
         if await to_thread.run_sync(_are_on_one_file_system, *places):
@@ -53,6 +58,23 @@ async def check_copies(target: StorageLocation, copies: StorageLocation) -> list
                 )
             )
     return found
+
+
+def _keys_of_copies(target: StorageLocation, copies: StorageLocation) -> list[Finding]:
+    """Report copies of sealed backups that this host cannot make."""
+    have_same_files = (target.key_file, target.sealed_for) == (copies.key_file, copies.sealed_for)
+    message = f"only the recovery key opens the backups in {target}, so this host cannot copy them"
+    try:
+        if have_same_files and open_existing(copies) is None:
+            return []  # the first copy makes it, with the same keys
+        if have_same_files or target.sealed_for is None:
+            refuse_copy(target, copies)
+            return []
+    except ConfigError as error:
+        message = error.message
+    except (OSError, StorageError, CorruptError):
+        return []  # ``check_target`` reports it
+    return [Finding(Level.PROBLEM, CHECK, str(copies), message, _KEYS_ADVICE, code="copies_sealed")]
 
 
 def _are_on_one_file_system(one: Path, other: Path) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from virtbackup_async.errors import ConfigError, CorruptError
+from virtbackup_async.repository.format import sealed_json
 from virtbackup_async.repository.keys import recovery
 from virtbackup_async.repository.keys.keyed_sealing import KeyedSealing
 from virtbackup_async.repository.keys.keyring import Keys
@@ -121,7 +122,30 @@ def check_opened(
     return keys
 
 
-def make_encrypted(storage: Storage, key_file: Path, sealed_for: Path | None = None) -> None:
+def masters_of(storage: Storage, key: Path | Key) -> Sequence[Secret]:
+    """Return the master secrets of a repository, for another one with the same keys. Blocks.
+
+    Raises:
+        ConfigError: the key opens no slot.
+        CorruptError: the repository file is damaged, or was changed by somebody without the keys.
+    """
+    key = Key.of_key_file(key) if isinstance(key, Path) else key
+    where = storage.where(REPOSITORY_FILE)
+    data = storage.read(REPOSITORY_FILE, sealed_json.MAX_BYTES)
+    if data is None:
+        raise CorruptError(f"missing: {where}")
+    found = description.decode(data, where)
+    named, masters = key_slots.open_slot(storage, key.kind, key.open, found.keys)
+    check_opened(storage, found, named, masters)
+    return masters
+
+
+def make_encrypted(
+    storage: Storage,
+    key_file: Path,
+    sealed_for: Path | None = None,
+    masters: Sequence[Secret] = (),
+) -> None:
     """Make an encrypted repository, unless another process is first. Blocks.
 
     Args:
@@ -129,6 +153,7 @@ def make_encrypted(storage: Storage, key_file: Path, sealed_for: Path | None = N
         key_file: opens it; made if it is missing.
         sealed_for: the file with the public half of the recovery key that is to open its chunks;
             None if every key is to open them.
+        masters: the master secrets of another repository; none for a new one.
 
     Raises:
         ConfigError: a key file is not private, missing or damaged.
@@ -136,7 +161,7 @@ def make_encrypted(storage: Storage, key_file: Path, sealed_for: Path | None = N
     """
     public = None if sealed_for is None else read_public_file(sealed_for)
     secret = make_key_file(key_file)
-    masters = [new_secret()]
+    masters = masters or [new_secret()]
     repository_id = secrets.token_bytes(_ID_BYTES)
     keys = Keys(masters)
     slot = key_slots.new_slot(repository_id, keys.id, SlotKind.KEY_FILE, host_name())

@@ -131,16 +131,17 @@ def find_repository(location: StorageLocation) -> Repository | None:
     with loading_extra():
         from virtbackup_async.repository.storage import opened  # noqa: PLC0415 -- see above
     opening = opened.Opening(location.key_file, location.sealed_for, location.held_key)
-    find = partial(find_in, storage, _key_of(location), location.sealed_for)
+    find = partial(find_in, storage, key_of(location), location.sealed_for)
     return opened.find_once(storage, opening, find)
 
 
 def make_repository(location: StorageLocation) -> Repository:
     """Return the repository at a location, made if need be; ``make_in`` its storage. Blocks."""
-    return make_in(open_inner(location), _key_of(location), location.sealed_for)
+    return make_in(open_inner(location), key_of(location), location.sealed_for)
 
 
-def _key_of(location: StorageLocation) -> "Path | Key | None":
+def key_of(location: StorageLocation) -> "Path | Key | None":
+    """Return the key, or the key file, that opens a location; None if it is not encrypted."""
     if location.held_key is None:
         return location.key_file
     with loading_extra():
@@ -167,9 +168,9 @@ def repair_repository_file(location: StorageLocation) -> Repository | None:
     try:
         sealed_json.loads(storage.read(REPOSITORY_FILE, sealed_json.MAX_BYTES) or b"", where)
     except CorruptError:
-        _rewrite(storage, _key_of(location), location.sealed_for)
-    _make_directories(storage)
-    return find_in(storage, _key_of(location), location.sealed_for)
+        _rewrite(storage, key_of(location), location.sealed_for)
+    make_directories(storage)
+    return find_in(storage, key_of(location), location.sealed_for)
 
 
 def _rewrite(storage: Storage, key: "Path | Key | None", sealed_for: Path | None) -> None:
@@ -244,7 +245,7 @@ def make_in(
     """
     # With a key that does not fit, nothing is written.
     found = None if key is None else find_in(storage, key, sealed_for)
-    _make_directories(storage)
+    make_directories(storage)
     found = found or find_in(storage, key, sealed_for) or _make(storage, key, sealed_for)
     storage.keep_reserve()
     return found
@@ -274,7 +275,8 @@ def _make(storage: Storage, key: "Path | Key | None", sealed_for: Path | None) -
     return found
 
 
-def _make_directories(storage: Storage) -> None:
+def make_directories(storage: Storage) -> None:
+    """Make the directories of a repository, as far as they are missing. Blocks."""
     for directory in (DIRECTORY, PACKS, INDEX, LEASES):
         storage.make_directory(directory)
 
