@@ -36,6 +36,7 @@ from virtbackup_async.repository import (
 from virtbackup_async.repository.prune.prune import Pruned
 from virtbackup_async.repository.storage.layout import INDEX, list_packs, pack_file
 from virtbackup_async.repository.storage.pending_deletion import read_pending_deletion
+from virtbackup_async.repository.storage.run_keys import run_key_names
 
 DOMAIN = "web"
 
@@ -48,9 +49,19 @@ class AnyPlace:
         directory: for images, on this machine.
     """
 
-    def __init__(self, location: StorageLocation, directory: Path) -> None:
+    def __init__(
+        self, location: StorageLocation, directory: Path, readable: StorageLocation | None = None
+    ) -> None:
+        """Prepare.
+
+        Args:
+            location: of the target.
+            directory: for images.
+            readable: of the target as it is restored from, if that takes another key.
+        """
         self.location = location
         self.directory = directory
+        self._readable = readable or location
 
     def make(self) -> None:
         """Make the repository, and the directory of the domain."""
@@ -84,7 +95,7 @@ class AnyPlace:
         path = self.directory / f"{name}.restored"
         path.unlink(missing_ok=True)
         async with (
-            open_reader(self._package(name), BufferPool()) as reader,
+            open_reader(self._package(name, self._readable), BufferPool()) as reader,
             reader.open_disk(f"{name}_vda.raw") as stream,
         ):
             await write_sparse(stream, path, lambda _: None)
@@ -152,7 +163,8 @@ class AnyPlace:
         self.prune()
         assert self.packs() == []
         assert self.segments() == []
+        assert run_key_names(self.repository.storage) == []
         assert not read_pending_deletion(self.repository.storage).packs
 
-    def _package(self, name: str) -> Location:
-        return Location(PACKAGER, self.location, DOMAIN, name)
+    def _package(self, name: str, location: StorageLocation | None = None) -> Location:
+        return Location(PACKAGER, location or self.location, DOMAIN, name)

@@ -13,15 +13,17 @@ from typing import Any
 import msgspec
 import obstore
 import obstore.store
+from msgspec.structs import replace
 
 from fakes.any_place import AnyPlace
 from faults.dying_process import NEVER, Death, Died
 from faults.dying_process import __file__ as program
 from object_server import BUCKET, ObjectServer
 from virtbackup_async.model.storage_location import LOCAL, SSH, StorageLocation
+from virtbackup_async.repository import hold_key, key_of_paper, new_paper, written_on_paper
 from virtbackup_async.repository.storage.objects import cache
 
-KINDS = ("encrypted", "s3", "encrypted s3", "ssh", "ssh server")
+KINDS = ("encrypted", "sealed", "s3", "encrypted s3", "ssh", "ssh server")
 QUICK_POINTS = 4
 
 
@@ -78,7 +80,12 @@ class Ground:
         self._dying = dying
         self._server = server
         self._monkeypatch = monkeypatch
-        self._key_file = directory / "key" if "encrypted" in kind else None
+        has_key = kind == "sealed" or "encrypted" in kind
+        self._key_file = directory / "key" if has_key else None
+        self._sealed_for: Path | None = None
+        if kind == "sealed":
+            self._sealed_for = directory / "recovery.pub"
+            self._held_key = hold_key(key_of_paper(written_on_paper(new_paper(self._sealed_for))))
         self._number = 0
 
     def begin(self) -> AnyPlace:
@@ -94,8 +101,15 @@ class Ground:
             )
         else:
             (directory / "target").mkdir()
-            location = StorageLocation(LOCAL, str(directory / "target"), key_file=self._key_file)
-        return AnyPlace(location, directory)
+            location = StorageLocation(
+                LOCAL,
+                str(directory / "target"),
+                key_file=self._key_file,
+                sealed_for=self._sealed_for,
+            )
+        if self._sealed_for is None:
+            return AnyPlace(location, directory)
+        return AnyPlace(location, directory, replace(location, held_key=self._held_key))
 
     def copy(self, place: AnyPlace) -> AnyPlace:
         """Make a place that has the same files."""
