@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from virtbackup_async.repository.check.session import CheckSession
     from virtbackup_async.repository.check.without_key import check_without_key
     from virtbackup_async.repository.data.base_map import BaseMap
-    from virtbackup_async.repository.data.chunk_reader import ChunkReader
+    from virtbackup_async.repository.data.chunk_reader import ChunkReader, ChunkSource
     from virtbackup_async.repository.data.chunk_writer import ChunkWriter, ChunkWriters, Packed
     from virtbackup_async.repository.data.maps import ChunkMap, MapWriter, data_extents, open_map
+    from virtbackup_async.repository.data.read_ahead import ReadAhead
     from virtbackup_async.repository.format.chunks import CHUNK_BYTES, length_of, pages_of
     from virtbackup_async.repository.format.map_format import (
         Entries,
@@ -90,6 +91,7 @@ __all__ = [
     "CheckSession",
     "ChunkMap",
     "ChunkReader",
+    "ChunkSource",
     "ChunkWriter",
     "ChunkWriters",
     "Data",
@@ -107,6 +109,7 @@ __all__ = [
     "MapWriter",
     "Packed",
     "Pruned",
+    "ReadAhead",
     "Repository",
     "SlotFacts",
     "SlotList",
@@ -164,9 +167,10 @@ _NAMES: Final = {
     "check.session": ("CheckSession",),
     "check.without_key": ("check_without_key",),
     "data.base_map": ("BaseMap",),
-    "data.chunk_reader": ("ChunkReader",),
+    "data.chunk_reader": ("ChunkReader", "ChunkSource"),
     "data.chunk_writer": ("ChunkWriter", "ChunkWriters", "Packed"),
     "data.maps": ("ChunkMap", "MapWriter", "data_extents", "open_map"),
+    "data.read_ahead": ("ReadAhead",),
     "format.chunks": ("CHUNK_BYTES", "length_of", "pages_of"),
     "format.map_format": ("Entries", "MapEntry", "MapHead", "data_length_of", "entries_of"),
     "format.pack_format": ("Data",),

@@ -35,9 +35,11 @@ class MemoryStorage:
     Attributes:
         now_s: what time it is.
         room_bytes: how much can still be written.
+        reads_at_once: how many reads should be under way at once.
     """
 
-    def __init__(self, room_bytes: int = 1 << 40) -> None:
+    def __init__(self, room_bytes: int = 1 << 40, reads_at_once: int = 1) -> None:
+        self.reads_at_once = reads_at_once
         self.now_s = 1_000_000.0
         self.room_bytes = room_bytes
         self.files: dict[str, _Content] = {}

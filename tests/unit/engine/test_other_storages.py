@@ -47,7 +47,7 @@ from virtbackup_async.model.run_record import RunRecord
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.reporting.after_run import AfterRun
 from virtbackup_async.repository import Kind
-from virtbackup_async.repository.check import read_runs
+from virtbackup_async.repository.data import read_runs
 from virtbackup_async.repository.storage.layout import list_packs, pack_file
 from virtbackup_async.repository.storage.repository_file import STORAGES
 

@@ -7,7 +7,8 @@ completely before the first byte of its disk is read.
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from itertools import groupby
 from pathlib import PurePosixPath
 from threading import Lock
@@ -32,6 +33,7 @@ from virtbackup_async.repository import (
     Data,
     Kind,
     MapEntry,
+    ReadAhead,
     data_extents,
     find_repository,
     length_of,
@@ -77,7 +79,7 @@ class RepositoryReader:
     @asynccontextmanager
     async def open_disk(self, file: str) -> AsyncIterator[DiskStream]:
         name = self._location.stored_name(file)
-        image = await to_thread.run_sync(self._open_image, name)
+        image = await to_thread.run_sync(partial(self._open_image, name, in_order=True))
         try:
             async with open_stream(
                 image, self._buffers, file, known_leaf=image.known_leaf
@@ -121,14 +123,17 @@ class RepositoryReader:
             names = storage.names(location.domain, {Kind.FILE})
         return files_among(names, location)
 
-    def _open_image(self, name: str) -> "_MappedImage":
+    def _open_image(self, name: str, *, in_order: bool = False) -> "_MappedImage":
         chunk_map, chunks = self._open_chunk_map(name)
-        try:
+        with ExitStack() as undo:
+            undo.callback(chunk_map.close)
             refuse_unreadable(chunks, chunk_map.where)
-            return _MappedImage(chunk_map, chunks, self._threads)
-        except BaseException:
-            chunk_map.close()
-            raise
+            coming = (block["leaf"] for block in chunk_map.blocks()) if in_order else ()
+            ahead = chunks.read_ahead(self._buffers.room, coming)
+            undo.callback(ahead.close)
+            image = _MappedImage(chunk_map, ahead, self._threads)
+            undo.pop_all()
+        return image
 
     def _open_chunk_map(self, name: str) -> tuple[ChunkMap, ChunkReader]:
         storage = open_storage(self._location.target)
@@ -162,9 +167,7 @@ def refuse_unreadable(chunks: ChunkReader, where: str) -> None:
 class _MappedImage:
     """An image in a repository; an ``ImageReader``. Its chunks are decompressed in parallel."""
 
-    def __init__(
-        self, chunk_map: ChunkMap, chunks: ChunkReader, threads: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, chunk_map: ChunkMap, chunks: ReadAhead, threads: ThreadPoolExecutor) -> None:
         self.where = chunk_map.where
         self.read_digest = chunk_map.read_digest
         self._map = chunk_map
@@ -203,6 +206,7 @@ class _MappedImage:
         return self._content(number, self.entry(number))
 
     def close(self) -> None:
+        self._chunks.close()
         self._map.close()
 
     def _read(self, number: int, entry: MapEntry | None, pieces: Sequence[_Slice]) -> None:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from virtbackup_async.errors import CorruptError, NewerVersionError
 from virtbackup_async.files.refusals import reading
 from virtbackup_async.model.amounts import size
-from virtbackup_async.repository.check.read_runs import Run, places_of, runs_of
+from virtbackup_async.repository.data.read_runs import Run, places_of, runs_of
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.format.chunks import ID_BYTES
 from virtbackup_async.repository.index.id_batches import Ids
@@ -257,7 +257,7 @@ class Check:
         if places:
             yield first, len(self._packs)
 
-    def _read(self, run: Run) -> bytes:
+    def _read(self, run: Run) -> pack_format.Data:
         """Return a run's bytes; nothing if they cannot be read at once."""
         try:
             with closing(_open_pack(self._repository, self._packs[run.pack])) as file:

@@ -21,7 +21,7 @@ _CHECKSUM: Final = struct.Struct("<I")
 TAIL_BYTES: Final = _TAIL.size + _CHECKSUM.size
 
 
-def checksum(data: bytes | bytearray, before: int = 0) -> int:
+def checksum(data: bytes | bytearray | memoryview, before: int = 0) -> int:
     """Return the checksum of all bytes up to the end of ``data``, from that of those before it."""
     return zlib_ng.crc32(data, before)
 

@@ -74,8 +74,11 @@ class StoredFile(Protocol):
     def read_up_to(self, length_bytes: int, offset: int) -> bytes:
         """Return that many bytes, or fewer at the end of the file; raises as ``read``."""
 
-    def read_once(self, length_bytes: int, offset: int) -> bytes:
-        """Do the same as ``read``, but leave no bytes in a cache that did not have them before."""
+    def read_once(self, length_bytes: int, offset: int) -> bytes | memoryview:
+        """Do the same as ``read``, but leave no bytes in a cache that did not have them before.
+
+        For parts of some MiB: they are read by one request, and not copied if that can be avoided.
+        """
 
     def close(self) -> None: ...
 
@@ -212,6 +215,13 @@ class Storage(Protocol):
     """The files of a target. Equal storages are at the same location."""
 
     def __hash__(self) -> int: ...
+
+    @property
+    def reads_at_once(self) -> int:
+        """How many reads should be under way at once: more than 1 where each waits for an answer.
+
+        So many MiB are read ahead there; elsewhere, the kernel reads ahead.
+        """
 
     def where(self, name: str = "") -> str:
         """Return the name of a file, or of the target itself, in messages."""

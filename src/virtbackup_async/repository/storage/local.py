@@ -65,6 +65,10 @@ class LocalStorage(Struct, frozen=True):
     target: Path
     reserve: str
 
+    @property
+    def reads_at_once(self) -> int:
+        return 1
+
     def path(self, name: str = "") -> Path:
         """Return the full path of a file, for messages; opening it follows links."""
         return self.target / name

@@ -76,6 +76,10 @@ class SealedStorage:
     def __hash__(self) -> int:
         return hash((self._inner, self._id))
 
+    @property
+    def reads_at_once(self) -> int:
+        return self._inner.reads_at_once
+
     def where(self, name: str = "") -> str:
         return self._inner.where(name)
 

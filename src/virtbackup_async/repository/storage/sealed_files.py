@@ -27,7 +27,7 @@ from virtbackup_async.repository.storage.interface import (
 
 _KEPT_SEGMENTS: Final = 8
 
-Read = Callable[[int, int], bytes]
+Read = Callable[[int, int], bytes | memoryview]
 
 
 class SealedFile:

@@ -17,7 +17,7 @@ from virtbackup_async.events import (
 )
 from virtbackup_async.model import read_share
 from virtbackup_async.model.backup import Verification
-from virtbackup_async.repository.check import read_runs
+from virtbackup_async.repository.data import read_runs
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES
 from virtbackup_async.repository.storage.leases import take_lease
 

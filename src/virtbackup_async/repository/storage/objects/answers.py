@@ -30,9 +30,16 @@ class Meta(Struct, frozen=True):
 
 
 class Found(Struct, frozen=True):
-    """An object, or the beginning of it, or a range."""
+    """An object, or the beginning of it."""
 
     data: bytes
+    meta: Meta
+
+
+class Range(Struct, frozen=True):
+    """A range of an object, in the library's memory."""
+
+    data: memoryview
     meta: Meta
 
 

@@ -26,6 +26,7 @@ from virtbackup_async.repository.storage.objects.answers import (
     COMPARED_BYTES,
     Found,
     Meta,
+    Range,
     first_bytes,
     has_content,
     is_marker,
@@ -116,7 +117,7 @@ class ObjectCalls:
 
         return self._unless_missing(lambda: self._requests.run(Request("get", name, "read"), call))
 
-    def get_range(self, name: str, offset: int, length: int, e_tag: str | None) -> Found | None:
+    def get_range(self, name: str, offset: int, length: int, e_tag: str | None) -> Range | None:
         """Return a range of an object, shorter at its end; None if there is no such object.
 
         Args:
@@ -133,14 +134,14 @@ class ObjectCalls:
         if e_tag is not None:
             options["if_match"] = e_tag
 
-        def call(client: Client) -> Found:
+        def call(client: Client) -> Range:
             result = obstore.get(client, name, options=options)  # type: ignore[arg-type]
             meta = meta_of(result.meta)
-            data = bytes(result.bytes())
+            data = memoryview(result.bytes())
             if len(data) != min(length, meta.size_bytes - offset):
                 raise LyingError
             self.traffic.note("get", name, requests=0, received=len(data))
-            return Found(data, meta)
+            return Range(data, meta)
 
         return self._unless_missing(
             lambda: self._requests.run(Request("get", name, "read"), call), _OF_A_RANGE

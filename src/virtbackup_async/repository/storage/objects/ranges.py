@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Final
 
 from virtbackup_async.errors import CorruptError, StorageError
-from virtbackup_async.repository.storage.objects.answers import Found
+from virtbackup_async.repository.storage.objects.answers import Range
 from virtbackup_async.repository.storage.objects.calls import ObjectCalls
 from virtbackup_async.repository.storage.objects.requests import CallFailedError
 
@@ -33,11 +33,11 @@ class Blocks:
     """The blocks that were read last, and those that are under way; any thread may ask."""
 
     def __init__(self) -> None:
-        self._blocks: OrderedDict[Hashable, Future[bytes]] = OrderedDict()
+        self._blocks: OrderedDict[Hashable, Future[memoryview]] = OrderedDict()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="read ahead")
         self._turn = Lock()
 
-    def begin(self, key: Hashable, fetch: Callable[[], bytes]) -> Future[bytes]:
+    def begin(self, key: Hashable, fetch: Callable[[], memoryview]) -> Future[memoryview]:
         """Return a block that is there, or begin to fetch it."""
         with self._turn:
             block = self._blocks.get(key)
@@ -57,7 +57,7 @@ class ObjectFile:
     """
 
     def __init__(
-        self, calls: ObjectCalls, blocks: Blocks, name: str, where: str, beginning: Found
+        self, calls: ObjectCalls, blocks: Blocks, name: str, where: str, beginning: Range
     ) -> None:
         self.where = where
         self.size_bytes = beginning.meta.size_bytes
@@ -66,7 +66,7 @@ class ObjectFile:
         self._name = name
         self._e_tag = beginning.meta.e_tag
         self._offset = 0
-        self._piece = beginning.data
+        self._piece = bytes(beginning.data)
         self._last_end = 0
         self._in_a_row = 0
         self._turn = Lock()
@@ -81,19 +81,25 @@ class ObjectFile:
         length = min(length_bytes, self.size_bytes - offset)
         if length <= 0:
             return b""
+        end = offset + length
         with self._turn:
-            end = offset + length
             if self._offset <= offset and end <= self._offset + len(self._piece):
                 return self._piece[offset - self._offset : end - self._offset]
             is_near = abs(offset - self._last_end) <= BLOCK_BYTES
             self._in_a_row = self._in_a_row + 1 if is_near else 0
             self._last_end = end
-            if self._in_a_row < _IN_A_ROW:
-                self._offset, self._piece = offset, self._fetch(offset, max(length, FIRST_BYTES))
-                return self._piece[:length]
-        return self._read_blocks(offset, end)
+            is_alone = self._in_a_row < _IN_A_ROW
+        if not is_alone:
+            return self._read_blocks(offset, end)
+        piece = bytes(self._fetch(offset, max(length, FIRST_BYTES)))
+        with self._turn:
+            self._offset, self._piece = offset, piece
+        return piece[:length]
 
-    read_once = read
+    def read_once(self, length_bytes: int, offset: int) -> memoryview:
+        if offset + length_bytes > self.size_bytes:
+            raise CorruptError("it is cut off")
+        return self._fetch(offset, length_bytes) if length_bytes else memoryview(b"")
 
     def close(self) -> None:
         self._piece = b""
@@ -105,17 +111,17 @@ class ObjectFile:
             if ahead * BLOCK_BYTES < self.size_bytes:
                 self._begin(ahead)
         parts = [block.result() for block in blocks]
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        data = parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
         skipped = offset - first * BLOCK_BYTES
-        return data[skipped : skipped + end - offset]
+        return bytes(data[skipped : skipped + end - offset])
 
-    def _begin(self, number: int) -> Future[bytes]:
-        def fetch() -> bytes:
+    def _begin(self, number: int) -> Future[memoryview]:
+        def fetch() -> memoryview:
             return self._fetch(number * BLOCK_BYTES, BLOCK_BYTES)
 
         return self._blocks.begin((self._name, self._e_tag, number), fetch)
 
-    def _fetch(self, offset: int, length: int) -> bytes:
+    def _fetch(self, offset: int, length: int) -> memoryview:
         """Return a range, shorter at the end of the file."""
         wanted = min(length, self.size_bytes - offset)
         try:

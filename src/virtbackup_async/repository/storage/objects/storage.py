@@ -33,7 +33,7 @@ from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
 from virtbackup_async.repository.storage.layout import lease_file
 from virtbackup_async.repository.storage.leases import PRUNER
-from virtbackup_async.repository.storage.objects.answers import LocalWriteError, Meta, tag_of
+from virtbackup_async.repository.storage.objects.answers import LocalWriteError, Meta, Range, tag_of
 from virtbackup_async.repository.storage.objects.cache import Cache, CopiedFile
 from virtbackup_async.repository.storage.objects.calls import ObjectCalls
 from virtbackup_async.repository.storage.objects.directory import NothingHeld, ObjectDirectory
@@ -73,6 +73,7 @@ _COPIED: Final = frozenset({"index", "guests"})
 LISTED_S: Final = 300.0
 _MAX_OVERWRITTEN_BYTES: Final = 1 << 30
 _TRIES: Final = 100
+_READS_AT_ONCE: Final = 8
 
 
 class Listed:
@@ -142,6 +143,10 @@ class ObjectStorage:
 
     def __hash__(self) -> int:
         return hash(self._identity)
+
+    @property
+    def reads_at_once(self) -> int:
+        return _READS_AT_ONCE
 
     @property
     def traffic(self) -> Traffic:
@@ -216,7 +221,8 @@ class ObjectStorage:
         except CallFailedError as failed:
             if failed.failure.outcome is not Outcome.EMPTY_RANGE:
                 raise failed.failure.error from failed
-            found = self.calls.get(name, 0)
+            empty = self.calls.get(name, 0)
+            found = None if empty is None else Range(memoryview(empty.data), empty.meta)
         if found is None:
             raise self._missing(name)
         return ObjectFile(self.calls, self._blocks, name, self.where(name), found)

@@ -37,6 +37,7 @@ from virtbackup_async.repository.storage.served.link import Link, broken
 
 R = TypeVar("R", bound=m.Reply)
 _ANSWER_BYTES: Final = 512 * 1024
+_READS_AT_ONCE: Final = 8
 
 
 class ServedStorage:
@@ -57,6 +58,10 @@ class ServedStorage:
 
     def __hash__(self) -> int:
         return hash(self.location)
+
+    @property
+    def reads_at_once(self) -> int:
+        return _READS_AT_ONCE
 
     @property
     def append_only(self) -> bool:

@@ -225,7 +225,7 @@ def _release_reserve(request: m.ReleaseReserve, answer: Answer) -> m.Reply:
 def _read_at(request: m.ReadAt, answer: Answer) -> m.Reply:
     file = answer.things.get(request.handle, Reading).file
     read = {"whole": file.read, "once": file.read_once}.get(request.how, file.read_up_to)
-    return m.Part(request.id, read(request.length, request.offset), is_last=True)
+    return m.Part(request.id, bytes(read(request.length, request.offset)), is_last=True)
 
 
 def _directory_names(request: m.DirectoryNames, answer: Answer) -> m.Reply:

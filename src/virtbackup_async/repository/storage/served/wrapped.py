@@ -33,6 +33,10 @@ class WrappedStorage:
     def __hash__(self) -> int:
         return hash(self.inner)
 
+    @property
+    def reads_at_once(self) -> int:
+        return self.inner.reads_at_once
+
     def where(self, name: str = "") -> str:
         return self.inner.where(name)
 

@@ -5,8 +5,8 @@
     pack    | head | a | b | unneeded | c |        | d |          | e | ...
     runs           |       one read      |         |     another     |
 
-Used by ``check.py``. Chunks that are close together are read at once, together with the gaps
-between them. A run has at most some MiB. Pure.
+Used by ``check.py`` and ``read_ahead.py``. Chunks that are close together are read at once,
+together with the gaps between them. A run has at most some MiB. Pure.
 """
 
 from collections.abc import Iterator
@@ -70,8 +70,9 @@ def places_of(
     return places
 
 
-def runs_of(places: Places) -> Iterator[Run]:
-    """Sort places, and yield them as runs."""
+def runs_of(places: Places, most_bytes: int | None = None) -> Iterator[Run]:
+    """Sort places, and yield them as runs, none much longer than ``most_bytes``, or the usual."""
+    run_bytes = most_bytes or RUN_BYTES
     if not len(places):
         return
     places = places[np.lexsort((places["offset"], places["pack"]))]
@@ -79,7 +80,7 @@ def runs_of(places: Places) -> Iterator[Run]:
     ends = starts + places["length"]
     is_other = places["pack"][1:] != places["pack"][:-1]
     is_far = starts[1:] - ends[:-1] > GAP_BYTES
-    is_full = starts[1:] // RUN_BYTES != starts[:-1] // RUN_BYTES
+    is_full = starts[1:] // run_bytes != starts[:-1] // run_bytes
     cuts = [0, *(np.flatnonzero(is_other | is_far | is_full) + 1).tolist(), len(places)]
     for first, end in pairwise(cuts):
         yield Run(int(places["pack"][first]), places[first:end])

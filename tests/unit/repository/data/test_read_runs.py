@@ -1,9 +1,9 @@
-"""repository/check/read_runs.py: what is read at once, and in which order."""
+"""repository/data/read_runs.py: what is read at once, and in which order."""
 
 import numpy as np
 import pytest
 
-from virtbackup_async.repository.check.read_runs import GAP_BYTES, PLACE, RUN_BYTES, runs_of
+from virtbackup_async.repository.data.read_runs import GAP_BYTES, PLACE, RUN_BYTES, runs_of
 
 
 def runs(*places):
