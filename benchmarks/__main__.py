@@ -29,6 +29,7 @@ from benchmarks.incremental_cases import INCREMENTAL_CASES
 from benchmarks.page import Report, markdown
 from benchmarks.race import Rounds, say
 from benchmarks.repository_cases import REPOSITORY_CASES
+from benchmarks.store_cases import STORE_CASES
 from benchmarks.targets import judge
 from benchmarks.world import QUICK, Sizes, open_guest, open_world
 
@@ -36,7 +37,7 @@ _DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 _RUNS, _QUICK_RUNS = 3, 1
 # So long a race goes on: the shorter its runs, the more a machine's other work shows in them.
 _LEAST_S = 45
-_WITHOUT_GUEST = {**HOST_CASES, **INCREMENTAL_CASES, **REPOSITORY_CASES}
+_WITHOUT_GUEST = {**HOST_CASES, **INCREMENTAL_CASES, **REPOSITORY_CASES, **STORE_CASES}
 _NAMES = [*GUEST_CASES, *_WITHOUT_GUEST]
 # Of its own kind: nothing races, and it takes as long as it is told to.
 _SCALE = "scale"

@@ -32,6 +32,7 @@ TRIES = 3
 PORTS = (
     "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port",
     "filer.port.grpc", "s3.port", "s3.port.grpc", "admin.port", "admin.port.grpc",
+    "metricsPort",
 )  # fmt: skip
 
 
@@ -40,6 +41,7 @@ class ObjectServer(NamedTuple):
 
     endpoint: str
     pid: int
+    metrics_port: int
 
 
 @contextmanager
@@ -109,17 +111,17 @@ def keep(run: Path) -> None:
 
 def _started(directory: Path) -> tuple[subprocess.Popen, ObjectServer]:
     for _ in range(TRIES):
-        process, endpoint = _start(directory)
+        process, endpoint, metrics_port = _start(directory)
         until = time.monotonic() + START_S
         while process.poll() is None and time.monotonic() < until:
             if _answers(endpoint):
-                return process, ObjectServer(endpoint, process.pid)
+                return process, ObjectServer(endpoint, process.pid, metrics_port)
             time.sleep(0.05)
         _stop(process)  # another process has taken a port meanwhile
     raise AssertionError((directory / "log").read_text())
 
 
-def _start(directory: Path) -> tuple[subprocess.Popen, str]:
+def _start(directory: Path) -> tuple[subprocess.Popen, str, int]:
     data, keys = directory / "data", directory / "keys.json"
     data.mkdir(exist_ok=True)
     keys.write_text(json.dumps(_identities()))
@@ -142,7 +144,7 @@ def _start(directory: Path) -> tuple[subprocess.Popen, str]:
             env={"PATH": os.environ["PATH"], "HOME": str(directory), "TMPDIR": str(directory),
                  "GOMEMLIMIT": MEMORY_LIMIT, "GOGC": "50"},
         )  # fmt: skip
-    return process, f"http://127.0.0.1:{ports['s3.port']}"
+    return process, f"http://127.0.0.1:{ports['s3.port']}", ports["metricsPort"]
 
 
 def _identities() -> dict:
