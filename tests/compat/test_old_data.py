@@ -304,3 +304,10 @@ async def test_the_first_history_is_read():
     assert (db.outcome, db.error) == ("failed", "the image of vda is missing")
     assert verify.domains[0].data_bytes == 734003200
     assert clean.removed == 2
+
+
+async def test_the_first_requests_in_a_history_are_read():
+    found = await history.read_history(StorageLocation.of(DATA / "history-requests-1"))
+    (run,) = found.runs
+    assert run.requests == {"get": 12, "head": 30, "list": 4, "put": 31}
+    assert (run.sent_bytes, run.received_bytes) == (301989888, 1048576)

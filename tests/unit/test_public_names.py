@@ -48,7 +48,8 @@ METHODS = {
     "status": [],
     "stats": ["groups", "each_backup"],
     "unpin": ["group", "domain", "date"],
-    "verify": ["groups", "domains", "newer_than", "not_verified_since", "sample", "quick"],
+    "verify": ["groups", "domains", "newer_than", "not_verified_since", "sample", "quick",
+               "read_data"],
     "verify_without_key": ["groups"],
 }  # fmt: skip
 
@@ -62,7 +63,7 @@ RESULTS = {
     "Listing": ["backups", "without_backup", "broken"],
     "RepairRun": ["repositories", "good", "damaged"],
     "RestoredDomain": ["files", "domain"],
-    "Stats": ["groups", "domains", "days", "backups", "repositories"],
+    "Stats": ["groups", "domains", "days", "backups", "repositories", "requests"],
     "VerifyRun": ["good", "damaged", "repositories"],
 }
 

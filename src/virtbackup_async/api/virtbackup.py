@@ -27,6 +27,7 @@ from virtbackup_async.api.upkeep import Upkeep
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
 from virtbackup_async.config.target_config import config_of_target, with_held_key
+from virtbackup_async.engine.requests import RequestMeter
 from virtbackup_async.engine.runtime import open_runtime
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import Emit, Warned
@@ -95,6 +96,7 @@ async def _opened(config: Config, on_event: Emit) -> AsyncGenerator["VirtBackup"
     for warning in config.warnings:
         on_event(Warned(warning))
     async with open_runtime(config, on_event) as runtime:
+        requests = RequestMeter()
         opened = VirtBackup(runtime)
         try:
             yield opened
@@ -102,6 +104,8 @@ async def _opened(config: Config, on_event: Emit) -> AsyncGenerator["VirtBackup"
             opened.close()
             for lack in lacks.take_untold():
                 on_event(Warned(lack))
+            for event in requests.events():
+                on_event(event)
 
 
 class VirtBackup(Restores, Inventory, Copies, Upkeep):

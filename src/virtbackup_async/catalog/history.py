@@ -64,6 +64,8 @@ _STEPS: Final = (
     (0, 0, 500),
 )
 
+VERBS_MAX: Final = 16
+Verb = Annotated[str, msgspec.Meta(max_length=32)]
 Text = Annotated[str, msgspec.Meta(max_length=TEXT_MAX)]
 Date = Annotated[float, msgspec.Meta(ge=0, le=DATE_MAX)]
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -121,6 +123,9 @@ class RunWire(msgspec.Struct, omit_defaults=True):
     removed: Bytes = 0
     used_bytes: Bytes | None = None
     free_bytes: Bytes | None = None
+    requests: Annotated[dict[Verb, Bytes], msgspec.Meta(max_length=VERBS_MAX)] = {}
+    sent_bytes: Bytes = 0
+    received_bytes: Bytes = 0
 
 
 R = TypeVar("R", RunRecord, DomainRun)

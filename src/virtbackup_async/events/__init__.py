@@ -63,6 +63,7 @@ from virtbackup_async.events.preview import (
     DiskPlanned,
     TargetPlanned,
 )
+from virtbackup_async.events.requests import PastRequests, RequestCount, StoreRequests
 from virtbackup_async.events.restore import (
     DiskExported,
     DomainDefined,
@@ -162,6 +163,7 @@ __all__ = [
     "ListedBackup",
     "ListedDomain",
     "ListedRun",
+    "PastRequests",
     "PendingFound",
     "PendingLeft",
     "PendingUndone",
@@ -178,6 +180,7 @@ __all__ = [
     "RepositoryRepaired",
     "RepositoryStats",
     "RepositorySwept",
+    "RequestCount",
     "RestoreDone",
     "RestoreStarted",
     "RunInfo",
@@ -191,6 +194,7 @@ __all__ = [
     "StatusGuest",
     "StatusShown",
     "StatusTarget",
+    "StoreRequests",
     "Summary",
     "TargetAccepted",
     "TargetPlanned",
@@ -238,6 +242,8 @@ Event = (
     | RepositoryDamaged
     | RepositoryChecked
     | RepositoryRepaired
+    | StoreRequests
+    | PastRequests
     | ListedBackup
     | ListedDomain
     | ShownBackup

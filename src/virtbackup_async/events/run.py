@@ -117,10 +117,11 @@ class Finding(Struct, frozen=True):
 class Summary(Struct, frozen=True):
     """The last event of every command.
 
-    ``not_started`` are the domains of the run that were not started. The bytes are those of all
-    backups that are done. ``heads`` has a line for each of them, to compare with later:
-    ``web 7:9f86d081884c7d65``. ``contradictions`` are the warnings that a target is older than it
-    was, or was changed.
+    ``not_started`` are the domains of the run that were not started. ``data_bytes``,
+    ``read_bytes`` and ``stored_bytes`` are those of all backups that are done. ``heads`` has a line
+    for each of them, to compare with later: ``web 7:9f86d081884c7d65``. ``contradictions`` are the
+    warnings that a target is older than it was, or was changed. ``requests``, ``sent_bytes`` and
+    ``received_bytes`` are the sums of all requests to object stores.
     """
 
     kind: ClassVar[str] = "summary"
@@ -140,3 +141,6 @@ class Summary(Struct, frozen=True):
     stored_bytes: int = 0
     heads: tuple[str, ...] = ()
     contradictions: tuple[str, ...] = ()
+    requests: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0

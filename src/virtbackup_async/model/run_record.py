@@ -56,6 +56,9 @@ class RunRecord(Struct, frozen=True, gc=False):
         removed: how many backups it removed from this target.
         used_bytes: of the target's file system, when the run ended.
         free_bytes: what an ordinary user could still write there.
+        requests: to the target, if it is an object store, by verb.
+        sent_bytes: by these requests.
+        received_bytes: by these requests.
     """
 
     run_id: str
@@ -70,3 +73,6 @@ class RunRecord(Struct, frozen=True, gc=False):
     removed: int = 0
     used_bytes: int | None = None
     free_bytes: int | None = None
+    requests: dict[str, int] = {}
+    sent_bytes: int = 0
+    received_bytes: int = 0

@@ -100,7 +100,7 @@ class AfterRun:
     ) -> None:
         space = await space_of(target)
         room = None if space is None else (space.used_bytes, space.free_bytes)
-        record = self._history.record(summary, self._now_s(), groups, room)
+        record = self._history.record(summary, self._now_s(), groups, room, str(target))
         has_backups = self._history.has_backups_of(groups)
         await append_run(target, record, create=has_backups)
         if not self._config.of_target:

@@ -135,7 +135,7 @@ def level_of(event: events.Event) -> int:
             return logging.WARNING
         case events.Finding(level=events.Level.PROBLEM) | events.Summary(ok=False):
             return logging.ERROR
-        case events.PhaseChanged():
+        case events.PhaseChanged() | events.StoreRequests():
             return logging.DEBUG
         case _:
             return logging.ERROR if isinstance(event, _FAILURES) else logging.INFO

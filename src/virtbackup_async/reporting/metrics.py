@@ -18,6 +18,7 @@ from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
     Event,
+    StoreRequests,
     Summary,
     VerifyDone,
     VerifyFailed,
@@ -47,6 +48,9 @@ HELP: Mapping[str, str] = {
     "virtbackup_verify_last_success_timestamp_seconds": "When a backup of it was last verified.",
     "virtbackup_run_timestamp_seconds": "When the last run of the command ended.",
     "virtbackup_run_exit_code": "The exit code of the last run of the command.",
+    "virtbackup_run_store_requests": "Requests of its last run to an object store.",
+    "virtbackup_run_store_sent_bytes": "What its last run sent to an object store.",
+    "virtbackup_run_store_received_bytes": "What its last run received from an object store.",
     **OVERVIEW_HELP,
 }
 
@@ -54,13 +58,15 @@ Sample = tuple[str, str]
 """A metric's name, and its labels as they are written."""
 Samples = dict[Sample, float]
 
+_VERBS = ("put", "get", "list", "head", "delete")
 _LINE = re.compile(r"(\w+)(\{.*\}) (\S+)")
 _ESCAPES = {"\\": r"\\", '"': r"\"", "\n": r"\n"}
 
 
 def counts(event: Event) -> bool:
     """Return whether an event has metrics."""
-    return isinstance(event, BackupDone | BackupFailed | VerifyDone | VerifyFailed)
+    kinds = BackupDone | BackupFailed | VerifyDone | VerifyFailed | StoreRequests
+    return isinstance(event, kinds)
 
 
 def samples_of(
@@ -68,6 +74,8 @@ def samples_of(
 ) -> Iterator[tuple[Sample, float]]:
     """Yield the samples of one run; a later one of a domain replaces an earlier one."""
     for event in events:
+        if isinstance(event, StoreRequests):
+            yield from _of_requests(command, event)
         for name, value in _of_event(event, now_s):
             domain, group = getattr(event, "domain", ""), getattr(event, "group", "")
             yield (f"virtbackup_{name}", _labels(group=group, domain=domain)), value
@@ -101,6 +109,19 @@ def samples_of_overview(overview: Overview) -> Iterator[tuple[Sample, float]]:
             yield ("virtbackup_target_free_bytes", labels), free
         if target.forecast is not None and target.forecast.full is not None:
             yield ("virtbackup_target_full_timestamp_seconds", labels), target.forecast.full
+
+
+def _of_requests(command: str, made: StoreRequests) -> Iterator[tuple[Sample, float]]:
+    # Also those of which there were none: an earlier run may have made some.
+    by_verb = dict.fromkeys(_VERBS, 0)
+    for one in made.kinds:
+        by_verb[one.verb] = by_verb.get(one.verb, 0) + one.requests
+    for verb, requests in by_verb.items():
+        labels = _labels(command=command, target=made.target, verb=verb)
+        yield ("virtbackup_run_store_requests", labels), requests
+    labels = _labels(command=command, target=made.target)
+    yield ("virtbackup_run_store_sent_bytes", labels), made.sent_bytes
+    yield ("virtbackup_run_store_received_bytes", labels), made.received_bytes
 
 
 def _of_event(event: Event, now_s: float) -> Iterator[tuple[str, float]]:

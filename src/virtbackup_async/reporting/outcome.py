@@ -70,6 +70,7 @@ class RunOutcome:
         self._copying: dict[tuple[str, str], events.CopyStarted] = {}
         self._copied: list[events.CopyDone] = []
         self._not_copied: list[events.CopyFailed] = []
+        self._requests: list[events.StoreRequests] = []
         self._run_id = run_id
         self._clock_s = clock_s
         self._began_s = clock_s()
@@ -125,6 +126,8 @@ class RunOutcome:
                 self._warnings += 1
                 if event.code in CONTRADICTIONS:
                     self._contradictions.append(_about(event))
+            case events.StoreRequests():
+                self._requests.append(event)
             case _:
                 pass
 
@@ -230,6 +233,9 @@ class RunOutcome:
             stored_bytes=sum(done.stored_bytes for done in moved),
             heads=tuple(_heads([*self._backups, *self._copied])),
             contradictions=tuple(dict.fromkeys(self._contradictions)),
+            requests=sum(one.requests for one in self._requests),
+            sent_bytes=sum(one.sent_bytes for one in self._requests),
+            received_bytes=sum(one.received_bytes for one in self._requests),
         )
 
     def _error_code(self, code: int, errors: Sequence[BaseException]) -> str:

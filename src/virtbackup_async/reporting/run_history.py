@@ -4,6 +4,7 @@ Pure: ``after_run`` gives it each event with its moment, and writes what it retu
 only the first moment of each phase is kept, so a record stays small.
 """
 
+from collections import Counter
 from collections.abc import Container, Mapping
 
 from msgspec import Struct, field
@@ -35,6 +36,7 @@ class RunHistory:
         self._at_work: dict[str, _AtWork] = {}
         self._domains: list[DomainRun] = []
         self._removed: dict[str, int] = {}
+        self._requests: dict[str, events.StoreRequests] = {}
 
     def note(self, event: events.Event, at: float) -> None:
         """Take one event, and its moment in seconds since the epoch."""
@@ -58,6 +60,8 @@ class RunHistory:
             case events.VerifyDone():
                 self._domains.append(_verified(event, at))
                 self._at_work.pop(event.domain, None)
+            case events.StoreRequests():
+                self._requests[event.target] = event
             case events.BackupRemoved():
                 self._removed[event.group] = self._removed.get(event.group, 0) + 1
             case _:
@@ -78,6 +82,7 @@ class RunHistory:
         end: float,
         groups: Container[str],
         room: tuple[int, int] | None,
+        target: str = "",
     ) -> RunRecord:
         """Return the record for the target of some groups.
 
@@ -86,8 +91,10 @@ class RunHistory:
             end: when it ended, in seconds since the epoch.
             groups: those that have the target.
             room: used and free bytes of its file system.
+            target: its name, as the events of requests have it.
         """
         one = self._identity
+        made = self._requests.get(target)
         used, free = room if room is not None else (None, None)
         return RunRecord(
             summary.run_id or "",
@@ -102,6 +109,9 @@ class RunHistory:
             _sum_of(self._removed, groups),
             used,
             free,
+            {} if made is None else _by_verb(made),
+            0 if made is None else made.sent_bytes,
+            0 if made is None else made.received_bytes,
         )
 
     def _work(self, domain: str, at: float) -> _AtWork:
@@ -159,6 +169,13 @@ def _verified(event: events.VerifyDone, at: float) -> DomainRun:
     return DomainRun(
         event.group, event.domain, outcome, start, at, event.backup, data_bytes=data_bytes
     )
+
+
+def _by_verb(made: events.StoreRequests) -> dict[str, int]:
+    by_verb: Counter[str] = Counter()
+    for one in made.kinds:
+        by_verb[one.verb] += one.requests
+    return dict(by_verb)
 
 
 def _since(work: _AtWork, at: float) -> float:

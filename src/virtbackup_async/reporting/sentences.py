@@ -1,5 +1,6 @@
 """Events as sentences, for renderers that write lines; ``text.printable`` makes them safe."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from virtbackup_async import events
@@ -58,8 +59,20 @@ def _moment_in_words(event: events.Event) -> str | None:
         case events.DisksHeld(frozen_ms=int()):
             # Of a guest that was not frozen, a warning has the reason.
             return f"{event.domain}: guest thawed after {event.frozen_ms} ms"
+        case events.StoreRequests():
+            return f"{event.target}: {_requests(event)}"
         case _:
             return None
+
+
+def _requests(made: events.StoreRequests) -> str:
+    """Return the requests by verb, most first, and the bytes."""
+    by_verb: Counter[str] = Counter()
+    for one in made.kinds:
+        by_verb[one.verb] += one.requests
+    verbs = ", ".join(f"{number} {verb}" for verb, number in by_verb.most_common())
+    amount = f"{size(made.sent_bytes)} sent, {size(made.received_bytes)} received"
+    return f"{count(made.requests, 'request')} ({verbs}), {amount}"
 
 
 def hook_name(event: events.HookStarted | events.HookEnded) -> str:

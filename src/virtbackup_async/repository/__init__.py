@@ -80,6 +80,7 @@ if TYPE_CHECKING:
         repair_repository_file,
     )
     from virtbackup_async.repository.storage.served.serving import serve_directory
+    from virtbackup_async.repository.storage.store_requests import requests_so_far
     from virtbackup_async.repository.storage.twins import prepare_copy, refuse_copy
     from virtbackup_async.repository.usage.exclusive import exclusive_usage
     from virtbackup_async.repository.usage.totals import Totals, total_usage
@@ -150,6 +151,7 @@ __all__ = [
     "reindex_packs",
     "repair_heads",
     "repair_repository_file",
+    "requests_so_far",
     "serve_directory",
     "take_package_lease",
     "take_prune_lease",
@@ -191,6 +193,7 @@ _NAMES: Final = {
         "repair_repository_file",
     ),
     "storage.served.serving": ("serve_directory",),
+    "storage.store_requests": ("requests_so_far",),
     "storage.twins": ("prepare_copy", "refuse_copy"),
     "usage.exclusive": ("exclusive_usage",),
     "usage.totals": ("Totals", "total_usage"),

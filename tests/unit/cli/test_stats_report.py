@@ -9,7 +9,14 @@ from fakes.recorded_run import GIB, HOSTILE, summary
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.cli.render.stats import print_days
-from virtbackup_async.events import BackupStats, DayStats, DomainStats, GroupStats, RepositoryStats
+from virtbackup_async.events import (
+    BackupStats,
+    DayStats,
+    DomainStats,
+    GroupStats,
+    PastRequests,
+    RepositoryStats,
+)
 
 AMOUNTS = (10 * GIB, 4 * GIB, GIB)
 
@@ -54,6 +61,17 @@ def test_a_repository_has_both_ratios():
     assert shown(store)[-2:] == [
         "/b: repository of 12 backups: 80.0 GiB used in 6.0 GiB stored",
         "  chunks: 84.0 GiB, different ones 8.0 GiB (10.5 to 1), compressed to 5.0 GiB (1.6 to 1)",
+    ]
+
+
+def test_requests_are_shown_by_verb_the_most_first():
+    past = PastRequests(f"s3://{HOSTILE}", 30, 2, {"get": 10, HOSTILE: 14}, 600, 40)
+    assert shown(past)[-2:] == [
+        (
+            r"s3://evil\x1b[2J[red]\u202e: 24 requests of 2 runs in the last 30 days, 600 B sent, "
+            "40 B received"
+        ),
+        r"  evil\x1b[2J[red]\u202e 14, get 10",
     ]
 
 

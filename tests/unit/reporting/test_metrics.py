@@ -10,7 +10,7 @@ from fakes.overview_facts import NIGHT, backup, facts, guest, target
 from fakes.overview_site import site_facts
 from fakes.recorded_run import GIB, HOSTILE, done, failed, summary
 from virtbackup_async.config.schema import Config
-from virtbackup_async.events import VerifyDone, VerifyFailed
+from virtbackup_async.events import RequestCount, StoreRequests, VerifyDone, VerifyFailed
 from virtbackup_async.reporting.after_run import AfterRun
 from virtbackup_async.reporting.metrics import (
     HELP,
@@ -63,7 +63,8 @@ def test_verify_has_metrics_of_its_own():
 
 def test_each_metric_says_what_it_is():
     good = VerifyDone("main", "web", "b", "/d", digests=True, data_bytes=1, duration_s=1)
-    found = written("backup", done(), good) | dict(samples_of_overview(site_overview()))
+    made = StoreRequests("s3://b", 1, 2, 3, (RequestCount("put", "packs", 1, 2, 3),))
+    found = written("backup", done(), good, made) | dict(samples_of_overview(site_overview()))
     families = text_string_to_metric_families(dumps(found))
     assert {family.name: family.documentation for family in families} == dict(HELP)
 

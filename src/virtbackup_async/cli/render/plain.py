@@ -80,7 +80,7 @@ class Plain:
             self._lines.write(line, at)
 
     def _line(self, event: events.Event) -> str | None:
-        if isinstance(event, events.PhaseChanged) and not self._phases:
+        if isinstance(event, events.PhaseChanged | events.StoreRequests) and not self._phases:
             return None
         if self._report is not None and isinstance(event, self._report.says_alone):
             return None

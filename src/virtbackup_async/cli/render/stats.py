@@ -68,6 +68,11 @@ def print_stats(report: StatsReport, console: Console, summary: events.Summary) 
         console.print()
         print_line(console, _line(repository))
         print_line(console, _chunks_line(repository), head=INDENT)
+    for past in report.requests:
+        console.print()
+        print_line(console, _requests_line(past))
+        verbs = sorted(past.requests.items(), key=lambda one: -one[1])
+        print_line(console, ", ".join(f"{verb} {number}" for verb, number in verbs), head=INDENT)
     for event in report.not_counted:
         style = LOOK if isinstance(event, events.UnclaimedBackups) else BAD
         print_line(console, not_counted_in_words(event), style)
@@ -140,6 +145,12 @@ def _line(repository: events.RepositoryStats) -> str:
     backups = f"{repository.target}: repository of {count(repository.backups, 'backup')}"
     used, stored = size(repository.data_bytes), size(repository.stored_bytes)
     return f"{backups}: {used} used in {stored} stored"
+
+
+def _requests_line(past: events.PastRequests) -> str:
+    requests = count(sum(past.requests.values()), "request")
+    runs = f"{past.target}: {requests} of {count(past.runs, 'run')} in the last {past.days} days"
+    return f"{runs}, {size(past.sent_bytes)} sent, {size(past.received_bytes)} received"
 
 
 def _chunks_line(repository: events.RepositoryStats) -> str:

@@ -2,14 +2,16 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from anyio import from_thread, to_thread
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from virtbackup_async import events, repository
+from virtbackup_async.catalog.history import read_history
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.engine.inventory.dates import local_time
 from virtbackup_async.engine.inventory.freed import freed_by_each
@@ -21,6 +23,7 @@ from virtbackup_async.engine.inventory.group_backups import (
 )
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.errors import StorageError
 from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
@@ -29,6 +32,10 @@ from virtbackup_async.repository import CHUNK_BYTES
 
 if TYPE_CHECKING:  # numpy takes long to load, and most targets need none
     from virtbackup_async.repository import Totals
+
+
+REQUEST_DAYS: Final = 30
+"""Providers charge by the month."""
 
 
 class _Sums(Struct, frozen=True):
@@ -61,6 +68,7 @@ class Stats(Struct, frozen=True):
     days: tuple[events.DayStats, ...]
     backups: tuple[events.BackupStats, ...]
     repositories: tuple[events.RepositoryStats, ...]
+    requests: tuple[events.PastRequests, ...] = ()
 
 
 async def run_stats(runtime: Runtime, request: StatsRequest) -> Stats:
@@ -78,6 +86,7 @@ async def run_stats(runtime: Runtime, request: StatsRequest) -> Stats:
         events.DayStats,
         events.BackupStats,
         events.RepositoryStats,
+        events.PastRequests,
     )
     await _measure_all(runtime, request)
     return Stats(
@@ -86,6 +95,7 @@ async def run_stats(runtime: Runtime, request: StatsRequest) -> Stats:
         recording.of(events.DayStats),
         recording.of(events.BackupStats),
         recording.of(events.RepositoryStats),
+        recording.of(events.PastRequests),
     )
 
 
@@ -104,6 +114,9 @@ async def _measure_all(runtime: Runtime, request: StatsRequest) -> None:
         measured = await to_thread.run_sync(measure_repository, target)
         if measured is not None:
             emit(_of_repository(target, scan, measured))
+        past = await _past_requests(target, runtime.now())
+        if past is not None:
+            emit(past)
         left = await to_thread.run_sync(unclaimed_backups, config, target, scan)
         if left is not None:
             emit(left)
@@ -181,6 +194,31 @@ def _of_repository(
         mapped_bytes=measured.mapped_chunks * CHUNK_BYTES,
         chunk_bytes=measured.chunks * CHUNK_BYTES,
         chunk_stored_bytes=measured.chunk_stored_bytes,
+    )
+
+
+async def _past_requests(target: StorageLocation, now: datetime) -> events.PastRequests | None:
+    """Return the requests to a target of all its runs of the last days; None if there were none."""
+    if target.is_local:
+        return None
+    since_s = (now - timedelta(days=REQUEST_DAYS)).timestamp()
+    try:
+        history = await read_history(target)
+    except (OSError, StorageError):
+        return None  # of a run this is a part that nothing else needs
+    runs = [run for run in history.runs if run.start >= since_s and run.requests]
+    if not runs:
+        return None
+    by_verb: Counter[str] = Counter()
+    for run in runs:
+        by_verb.update(run.requests)
+    return events.PastRequests(
+        target=str(target),
+        days=REQUEST_DAYS,
+        runs=len(runs),
+        requests=dict(by_verb),
+        sent_bytes=sum(run.sent_bytes for run in runs),
+        received_bytes=sum(run.received_bytes for run in runs),
     )
 
 

@@ -18,6 +18,7 @@ class StatsReport(Struct):
     days: dict[str, dict[str, int]] = field(default_factory=dict)
     backups: list[events.BackupStats] = field(default_factory=list)
     repositories: list[events.RepositoryStats] = field(default_factory=list)
+    requests: list[events.PastRequests] = field(default_factory=list)
     not_counted: list[events.BrokenBackup | events.TargetUnreadable | events.UnclaimedBackups] = (
         field(default_factory=list)
     )
@@ -35,6 +36,8 @@ class StatsReport(Struct):
                 self.backups.append(event)
             case events.RepositoryStats():
                 self.repositories.append(event)
+            case events.PastRequests():
+                self.requests.append(event)
             case events.BrokenBackup() | events.TargetUnreadable() | events.UnclaimedBackups():
                 self.not_counted.append(event)
             case _:

@@ -36,11 +36,11 @@ from virtbackup_async.repository.storage.layout import (
     pack_file,
 )
 from virtbackup_async.repository.storage.local import LocalStorage
+from virtbackup_async.repository.storage.store_requests import OBJECTS
 
 if TYPE_CHECKING:
     from virtbackup_async.repository.storage.key import Key
 
-_OBJECTS: Final = "virtbackup_async.repository.storage.objects.connecting"
 _SSH: Final = "virtbackup_async.repository.storage.served.ssh"
 
 
@@ -50,7 +50,7 @@ def _open_local(location: StorageLocation) -> Storage:
 
 def _open_objects(location: StorageLocation) -> Storage:
     try:
-        module = import_module(_OBJECTS)
+        module = import_module(OBJECTS)
     except ModuleNotFoundError as error:
         if error.name != "obstore":
             raise

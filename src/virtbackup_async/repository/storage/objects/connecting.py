@@ -30,6 +30,7 @@ from virtbackup_async.repository.storage.objects.requests import (
     Patience,
 )
 from virtbackup_async.repository.storage.objects.storage import ObjectStorage
+from virtbackup_async.repository.storage.objects.traffic import Count, Traffic, sum_of
 
 S3: Final = "s3"
 _CONNECT_S: Final = 10.0
@@ -40,6 +41,7 @@ _CONFLICT: Final = 409
 _MOST_OPEN: Final = 8
 _PREFIXES: Final = ("AWS_", "AZURE_", "GOOGLE_", "VIRTBACKUP_CACHE_")
 _opened: Final[OrderedDict[tuple[StorageLocation, str], ObjectStorage]] = OrderedDict()
+_traffic: Final[dict[str, list[Traffic]]] = {}
 _turn: Final = Lock()
 
 
@@ -85,10 +87,19 @@ def shared_object_storage(location: StorageLocation) -> ObjectStorage:
         opened = _opened.get(key)
         if opened is None:
             opened = _opened[key] = open_object_storage(location)
+            # Kept when the storage is closed: a run of many targets counts all its requests.
+            _traffic.setdefault(str(location), []).append(opened.traffic)
         _opened.move_to_end(key)
         while len(_opened) > _MOST_OPEN:
             _opened.popitem(last=False)
         return opened
+
+
+def requests_so_far() -> dict[str, dict[tuple[str, str], Count]]:
+    """Return the counts of all stores that this process has used, by target, verb and kind."""
+    with _turn:
+        counted = {target: list(parts) for target, parts in _traffic.items()}
+    return {target: sum_of(parts) for target, parts in counted.items()}
 
 
 def _environment(location: StorageLocation) -> str:

@@ -1,6 +1,7 @@
 """Counts the requests to an object store and their bytes, by verb and by kind of file."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from threading import Lock
 from typing import Final
 
@@ -53,6 +54,15 @@ class Traffic:
             count.sent_bytes += sent
             count.received_bytes += received
 
+    def add(self, counts: Mapping[tuple[str, str], Count]) -> None:
+        """Add the counts of another storage."""
+        with self._turn:
+            for key, one in counts.items():
+                count = self._counts[key]
+                count.requests += one.requests
+                count.sent_bytes += one.sent_bytes
+                count.received_bytes += one.received_bytes
+
     def by_kind(self) -> dict[tuple[str, str], Count]:
         """Return a copy of all counts so far, by verb and kind of file."""
         with self._turn:
@@ -69,6 +79,14 @@ class Traffic:
             sum(count.sent_bytes for count in counts),
             sum(count.received_bytes for count in counts),
         )
+
+
+def sum_of(parts: Iterable[Traffic]) -> dict[tuple[str, str], Count]:
+    """Return the sums of several storages' counts, by verb and kind of file."""
+    total = Traffic()
+    for part in parts:
+        total.add(part.by_kind())
+    return total.by_kind()
 
 
 def kind_of(name: str) -> str:
