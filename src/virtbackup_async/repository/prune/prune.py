@@ -285,6 +285,9 @@ class _Prune:
         if living & (note.waiting_for or frozenset()):
             waiting = sum(pack_sizes(self._storage, note.packs).values())
             self._pruned = replace(self._pruned, waiting_bytes=waiting)
+            # Of many hosts, one has often died a moment ago, and is waited for until the next day.
+            with closing(open_index(self._repository)) as index:
+                self._merge(index, living)
             return False
         maps = self._maps()
         with closing(open_index(self._repository)) as index:

@@ -424,6 +424,26 @@ async def test_many_small_segments_become_one(place):
         assert await place.restored(f"b{number}") == content([number])
 
 
+async def test_small_segments_become_one_while_a_prune_waits_for_a_writer(place):
+    """Of many hosts one has often died a moment ago; the others must not read ever more segments."""
+    await place.back_up("gone", content([90, 91]))
+    living = open_in_new_process(place)
+    place.remove("gone")
+    try:
+        assert place.prune().waiting_bytes > 0
+        for number in range(1, pruning.MAX_SEGMENTS + 2):
+            await place.back_up(f"b{number}", content([number]))
+        assert len(place.segments()) > pruning.MAX_SEGMENTS
+        assert place.prune().waiting_bytes > 0
+        assert len(place.segments()) <= 2
+        assert {chunk_id(content([90])), chunk_id(content([1]))} < set(place.indexed())
+    finally:
+        living.close()
+    assert place.prune().freed_bytes > 0
+    assert await place.restored("b1") == content([1])
+    assert chunk_id(content([90])) not in place.indexed()
+
+
 @pytest.mark.parametrize("is_there", [True, False], ids=["moved", "not mounted"])
 async def test_a_domain_that_cannot_be_seen_keeps_its_chunks(place, tmp_path, is_there):
     """Its directory was moved to another disk, and a link was left."""
