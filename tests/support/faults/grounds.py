@@ -19,12 +19,19 @@ from fakes.any_place import AnyPlace
 from faults.dying_process import NEVER, Death, Died
 from faults.dying_process import __file__ as program
 from object_server import BUCKET, ObjectServer
+from store_servers import served
 from virtbackup_async.model.storage_location import LOCAL, SSH, StorageLocation
 from virtbackup_async.repository import hold_key, key_of_paper, new_paper, written_on_paper
+from virtbackup_async.repository.storage.layout import DIRECTORY
+from virtbackup_async.repository.storage.local import LocalStorage
 from virtbackup_async.repository.storage.objects import cache
+from virtbackup_async.repository.storage.repository_file import STORAGES
+from virtbackup_async.repository.storage.served.storage import ServedStorage
 
 KINDS = ("encrypted", "sealed", "s3", "encrypted s3", "ssh", "ssh server")
 QUICK_POINTS = 4
+_PIPE = "pipe"
+_TARGET = "target"
 
 
 class Dying:
@@ -71,7 +78,7 @@ class Ground:
         self,
         kind: str,
         directory: Path,
-        dying: Dying,
+        dying: Dying | None,
         server: ObjectServer | None,
         monkeypatch: Any,
     ) -> None:
@@ -87,6 +94,29 @@ class Ground:
             self._sealed_for = directory / "recovery.pub"
             self._held_key = hold_key(key_of_paper(written_on_paper(new_paper(self._sealed_for))))
         self._number = 0
+        self._served: dict[StorageLocation, ServedStorage] | None = None
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Let places with ``ssh`` in their kind be reached through a store server in a thread."""
+        if "ssh" not in self.kind:
+            yield
+            return
+        opened: dict[StorageLocation, ServedStorage] = {}
+        self._served = opened
+
+        def open_(location: StorageLocation) -> ServedStorage:
+            if location not in opened:
+                directory = Path(location.path.removeprefix(_PIPE))
+                opened[location] = served(LocalStorage(directory, DIRECTORY))
+            return opened[location]
+
+        self._monkeypatch.setitem(STORAGES, SSH, open_)
+        try:
+            yield
+        finally:
+            for storage in opened.values():
+                storage.link.close()
 
     def begin(self) -> AnyPlace:
         """Make an empty place, with a cache of its own."""
@@ -100,12 +130,13 @@ class Ground:
                 "s3", path, endpoint=self._server.endpoint, key_file=self._key_file
             )
         else:
-            (directory / "target").mkdir()
+            target = directory / _TARGET
+            target.mkdir()
+            kind, path = LOCAL, str(target)
+            if self._served is not None:
+                kind, path = SSH, f"{_PIPE}{target}"
             location = StorageLocation(
-                LOCAL,
-                str(directory / "target"),
-                key_file=self._key_file,
-                sealed_for=self._sealed_for,
+                kind, path, key_file=self._key_file, sealed_for=self._sealed_for
             )
         if self._sealed_for is None:
             return AnyPlace(location, directory)
@@ -115,14 +146,14 @@ class Ground:
         """Make a place that has the same files."""
         made = self.begin()
         if self._server is None:
-            target = made.location.directory
-            shutil.copytree(place.location.directory, target, dirs_exist_ok=True)
+            old, new = (each.directory / _TARGET for each in (place, made))
+            shutil.copytree(old, new, dirs_exist_ok=True)
             return made
         client = self._client()
-        old, new = (each.location.path.partition("/")[2] for each in (place, made))
-        for page in obstore.list(client, old):
+        prefix, other = (each.location.path.partition("/")[2] for each in (place, made))
+        for page in obstore.list(client, prefix):
             for entry in page:
-                obstore.copy(client, entry["path"], entry["path"].replace(old, new, 1))
+                obstore.copy(client, entry["path"], entry["path"].replace(prefix, other, 1))
         return made
 
     def remove(self, place: AnyPlace) -> None:
@@ -133,11 +164,12 @@ class Ground:
         """Let a process work there, and die before its change of that number."""
         location = place.location
         if self.kind.startswith("ssh"):
-            location = StorageLocation(SSH, f"pipe{location.path}")
+            location = StorageLocation(SSH, f"{_PIPE}{location.path}")
         names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", cache.VARIABLE)
         environment = {name: os.environ[name] for name in names if name in os.environ}
         of_server = self.kind == "ssh server"
         death = Death(work, location, place.directory, environment, before, of_server)
+        assert self._dying
         return self._dying.play(death)
 
     def each_death(

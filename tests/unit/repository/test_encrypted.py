@@ -15,6 +15,7 @@ from virtbackup_async.model.storage_location import LOCAL, StorageLocation
 from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository import (
     find_repository,
+    list_key_slots,
     make_repository,
     open_storage,
     prune_repository,
@@ -122,7 +123,8 @@ def test_a_repository_is_opened_once_and_again_when_something_changed(place, tmp
     path = place.target / REPOSITORY / "repository"
     shutil.copy(path, tmp_path / "copy")
     path.unlink()
-    assert find_repository(place.location) is None
+    with pytest.raises(CorruptError, match="missing"):
+        find_repository(place.location)
     shutil.copy(tmp_path / "copy", path)
     again = find_repository(place.location)
     assert again is not first
@@ -150,8 +152,9 @@ def test_nothing_is_opened_where_no_repository_is(tmp_path):
 def test_a_lost_repository_file_is_written_again(place):
     before = find_repository(place.location)
     (place.target / REPOSITORY / "repository").unlink()
-    with pytest.raises(CorruptError, match="missing"):
-        make_repository(place.location)
+    for look in (make_repository, find_repository, list_key_slots):
+        with pytest.raises(CorruptError, match="missing"):
+            look(place.location)
     with pytest.raises(ConfigError):
         repair_repository_file(StorageLocation.of(place.target))
     assert repair_repository_file(place.location) == before

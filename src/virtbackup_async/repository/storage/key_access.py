@@ -18,7 +18,11 @@ from virtbackup_async.repository.storage.description import Description
 from virtbackup_async.repository.storage.interface import Storage
 from virtbackup_async.repository.storage.layout import REPOSITORY_FILE
 from virtbackup_async.repository.storage.no_core_dumps import refuse_core_dumps
-from virtbackup_async.repository.storage.repository_file import loading_extra, open_inner
+from virtbackup_async.repository.storage.repository_file import (
+    loading_extra,
+    open_inner,
+    refuse_lost,
+)
 
 if TYPE_CHECKING:
     from virtbackup_async.repository.keys.secret import Secret
@@ -185,6 +189,7 @@ def encrypted_at(
     storage = open_inner(location)
     data = storage.read(REPOSITORY_FILE, sealed_json.MAX_BYTES)
     if data is None:
+        refuse_lost(storage)
         raise NotFoundError(f"there is no repository: {location}")
     found = description.decode(data, storage.where(REPOSITORY_FILE))
     if found.keys is None:

@@ -124,7 +124,11 @@ def probe_storage(location: StorageLocation) -> list[str]:
 
 
 def find_repository(location: StorageLocation) -> Repository | None:
-    """Return the repository at a location, if there is one; ``find_in`` its storage. Blocks."""
+    """Return the repository at a location, if there is one; ``find_in`` its storage. Blocks.
+
+    An encrypted target without one has no files. So one that has packs has lost its repository
+    file, and must not look empty.
+    """
     storage = open_inner(location)
     if not location.is_encrypted:
         return find_in(storage)
@@ -132,7 +136,10 @@ def find_repository(location: StorageLocation) -> Repository | None:
         from virtbackup_async.repository.storage import opened  # noqa: PLC0415 -- see above
     opening = opened.Opening(location.key_file, location.sealed_for, location.held_key)
     find = partial(find_in, storage, key_of(location), location.sealed_for)
-    return opened.find_once(storage, opening, find)
+    found = opened.find_once(storage, opening, find)
+    if found is None:
+        refuse_lost(storage)
+    return found
 
 
 def make_repository(location: StorageLocation) -> Repository:
@@ -252,9 +259,8 @@ def make_in(
 
 
 def _make(storage: Storage, key: "Path | Key | None", sealed_for: Path | None) -> Repository:
-    if next(list_packs(storage), None) is not None:
-        # With another id, all existing files would belong to no repository.
-        raise CorruptError(f"missing: {storage.where(REPOSITORY_FILE)}", hint=REPAIR_HINT)
+    # With another id, all existing files would belong to no repository.
+    refuse_lost(storage)
     # Of two that make a repository, one is first.
     if key is None:
         with suppress(FileExistsError):
@@ -273,6 +279,17 @@ def _make(storage: Storage, key: "Path | Key | None", sealed_for: Path | None) -
     if found is None:
         raise StorageError(f"repository {storage.where(DIRECTORY)} was removed this moment")
     return found
+
+
+def refuse_lost(storage: Storage) -> None:
+    """Check that a storage without a repository file has never had one. Blocks.
+
+    Raises:
+        CorruptError: there are packs.
+        StorageError: they cannot be listed.
+    """
+    if next(list_packs(storage), None) is not None:
+        raise CorruptError(f"missing: {storage.where(REPOSITORY_FILE)}", hint=REPAIR_HINT)
 
 
 def make_directories(storage: Storage) -> None:

@@ -425,7 +425,7 @@ async def test_many_small_segments_become_one(place):
 
 
 async def test_small_segments_become_one_while_a_prune_waits_for_a_writer(place):
-    """Of many hosts one has often died a moment ago; the others must not read ever more segments."""
+    """Of many hosts one has often died a moment ago; others must not read ever more segments."""
     await place.back_up("gone", content([90, 91]))
     living = open_in_new_process(place)
     place.remove("gone")
