@@ -21,6 +21,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import anyio
@@ -71,12 +72,12 @@ class Night(msgspec.Struct):
         clean: the sums of the hosts whose turn it was.
         cleaned: how many hosts those were.
         done: the backups that were made.
-        killed: the hosts that were.
         swept_bytes: what prunes removed.
-        memory_bytes: the most that a process had.
         objects: in the bucket afterwards, by kind of file.
         stored_bytes: the lengths of them all.
         problems: what was said, and how often.
+        killed: the hosts that were.
+        memory_bytes: the most that a process had that was one host alone.
     """
 
     number: int
@@ -85,12 +86,12 @@ class Night(msgspec.Struct):
     clean: Phase
     cleaned: int
     done: int
-    killed: int
     swept_bytes: int
-    memory_bytes: int
     objects: dict[str, int]
     stored_bytes: int
     problems: dict[str, int]
+    killed: int = 0
+    memory_bytes: int = 0
 
 
 class Simulated(msgspec.Struct):
@@ -136,8 +137,8 @@ class Place:
             yield msgspec.json.decode(line, type=HostNight)
 
 
-def simulate(size: Size, place: Place) -> Simulated:
-    """Play all nights, and compare what is listed in the end."""
+def simulate(size: Size, place: Place, restored: int = RESTORED) -> Simulated:
+    """Play all nights, and compare what is listed in the end; restore some of it as a whole."""
     simulated = Simulated(size, [])
     begun_s: list[float] = []
     for number in range(size.nights):
@@ -145,7 +146,7 @@ def simulate(size: Size, place: Place) -> Simulated:
         night = _play(size, place, number, begun_s)
         simulated.nights.append(night)
         print(_line(night), flush=True)
-    simulated.checked = anyio.run(check, place.target, place.directory, RESTORED)
+    simulated.checked = anyio.run(check, place.target, place.directory, restored)
     return simulated
 
 
@@ -165,15 +166,19 @@ def _play(size: Size, place: Place, number: int, begun_s: list[float]) -> Night:
     works += [work(living[at :: size.processes]) for at in range(size.processes)]
     begun = time.monotonic()
     with ThreadPoolExecutor(size.processes + size.killed) as threads:
-        played = [one for each in threads.map(lambda it: [*place.run(it)], works) for one in each]
-    return _summed(number, time.monotonic() - begun, played, len(killed), [*place.objects()])
+        groups = [*threads.map(lambda it: [*place.run(it)], works)]
+    seconds = time.monotonic() - begun
+    night = _summed(number, seconds, [*chain.from_iterable(groups)], [*place.objects()])
+    night.killed = len(killed)
+    # A process that has been other hosts before has more in memory than a host.
+    night.memory_bytes = max(group[0].memory_bytes for group in groups if group)
+    return night
 
 
 def _summed(
     number: int,
     seconds: float,
     played: Sequence[HostNight],
-    killed: int,
     objects: Sequence[tuple[str, int]],
 ) -> Night:
     cleaned = [one.clean for one in played if one.clean is not None]
@@ -184,9 +189,7 @@ def _summed(
         _sum_of(cleaned),
         len(cleaned),
         sum(one.done for one in played),
-        killed,
         sum(one.swept_bytes for one in played),
-        max((one.memory_bytes for one in played), default=0),
         dict(Counter(kind_of(name) for name, _ in objects)),
         sum(length for _, length in objects),
         dict(Counter(problem for one in played for problem in one.problems)),
