@@ -31,7 +31,7 @@ from virtbackup_async.repository.storage.served.storage import ServedStorage
 KINDS = ("encrypted", "sealed", "s3", "encrypted s3", "ssh", "ssh server")
 QUICK_POINTS = 4
 _PIPE = "pipe"
-_TARGET = "target"
+_TARGET, _KEY = "target", "key"
 
 
 class Dying:
@@ -87,8 +87,7 @@ class Ground:
         self._dying = dying
         self._server = server
         self._monkeypatch = monkeypatch
-        has_key = kind == "sealed" or "encrypted" in kind
-        self._key_file = directory / "key" if has_key else None
+        self._has_key = kind == "sealed" or "encrypted" in kind
         self._sealed_for: Path | None = None
         if kind == "sealed":
             self._sealed_for = directory / "recovery.pub"
@@ -124,10 +123,11 @@ class Ground:
         directory = self._directory / str(self._number)
         directory.mkdir()
         self._monkeypatch.setenv(cache.VARIABLE, str(directory / "cache"))
+        key_file = directory / _KEY if self._has_key else None
         if self._server is not None:
             path = f"{BUCKET}/{secrets.token_hex(8)}"
             location = StorageLocation(
-                "s3", path, endpoint=self._server.endpoint, key_file=self._key_file
+                "s3", path, endpoint=self._server.endpoint, key_file=key_file
             )
         else:
             target = directory / _TARGET
@@ -135,16 +135,16 @@ class Ground:
             kind, path = LOCAL, str(target)
             if self._served is not None:
                 kind, path = SSH, f"{_PIPE}{target}"
-            location = StorageLocation(
-                kind, path, key_file=self._key_file, sealed_for=self._sealed_for
-            )
+            location = StorageLocation(kind, path, key_file=key_file, sealed_for=self._sealed_for)
         if self._sealed_for is None:
             return AnyPlace(location, directory)
         return AnyPlace(location, directory, replace(location, held_key=self._held_key))
 
     def copy(self, place: AnyPlace) -> AnyPlace:
-        """Make a place that has the same files."""
+        """Make a place that has the same files, and the same key."""
         made = self.begin()
+        if (place.directory / _KEY).exists():
+            shutil.copy2(place.directory / _KEY, made.directory / _KEY)
         if self._server is None:
             old, new = (each.directory / _TARGET for each in (place, made))
             shutil.copytree(old, new, dirs_exist_ok=True)
