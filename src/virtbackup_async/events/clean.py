@@ -26,6 +26,7 @@ class CleanVerdict(Struct, frozen=True):
     broken: bool = False
     stored_bytes: int | None = None
     uuid: str | None = None
+    host: str | None = None
 
 
 class RemovalPlanned(Struct, frozen=True):

@@ -10,6 +10,8 @@ class ListedBackup(Struct, frozen=True, gc=False):
 
     ``state`` is ``good`` (``verify`` found it intact), ``unverified`` or ``damaged``. ``sequence``
     is the number of its definition among those of the domain, and ``definition_hash`` its hash.
+    ``guest`` is a text that means only its guest: the domain's name, unless two guests of the
+    target have it.
     """
 
     kind: ClassVar[str] = "backup"
@@ -36,6 +38,7 @@ class ListedBackup(Struct, frozen=True, gc=False):
     host: str | None = None
     sequence: int | None = None
     definition_hash: str | None = None
+    guest: str = ""
 
 
 class ListedDomain(Struct, frozen=True):
@@ -63,6 +66,7 @@ class BrokenBackup(Struct, frozen=True):
     date_unix: int | None = None
     age_s: float | None = None
     uuid: str | None = None
+    guest: str = ""
 
 
 class TargetUnreadable(Struct, frozen=True):
@@ -112,6 +116,7 @@ class PinChanged(Struct, frozen=True):
     definition: str
     pinned: bool
     uuid: str | None = None
+    host: str | None = None
 
 
 class DomainStats(Struct, frozen=True):
@@ -127,6 +132,9 @@ class DomainStats(Struct, frozen=True):
     size_bytes: int
     data_bytes: int
     stored_bytes: int
+    uuid: str | None = None
+    host: str | None = None
+    guest: str = ""
 
 
 class GroupStats(Struct, frozen=True):
@@ -167,6 +175,7 @@ class BackupStats(Struct, frozen=True):
     stored_bytes: int
     freed_bytes: int
     uuid: str | None = None
+    host: str | None = None
 
 
 class ReportWritten(Struct, frozen=True):

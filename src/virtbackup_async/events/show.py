@@ -98,3 +98,4 @@ class ShownBackup(Struct, frozen=True):
     copied_from: str | None = None
     sequence: int | None = None
     definition_hash: str | None = None
+    host: str | None = None

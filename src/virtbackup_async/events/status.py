@@ -6,7 +6,10 @@ from msgspec import Struct
 
 
 class GuestHealth(Struct, frozen=True):
-    """A guest that is not as it should be; ``age_s`` is that of its newest good backup."""
+    """A guest that is not as it should be; ``age_s`` is that of its newest good backup.
+
+    ``host`` is the host that it belongs to, if that is another one than this.
+    """
 
     guest: str
     group: str
@@ -14,6 +17,8 @@ class GuestHealth(Struct, frozen=True):
     status: str
     reason: str
     age_s: float | None
+    uuid: str | None = None
+    host: str | None = None
 
 
 class HealthChecked(Struct, frozen=True):
@@ -67,6 +72,8 @@ class StatusGuest(Struct, frozen=True):
     age_s: float | None
     max_age_s: float | None
     days: str
+    uuid: str | None = None
+    host: str | None = None
 
 
 class StatusTarget(Struct, frozen=True):

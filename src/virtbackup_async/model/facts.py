@@ -66,7 +66,7 @@ class Contradicted(Struct, frozen=True, gc=False):
 
 
 class GuestFacts(Struct, frozen=True):
-    """The backups of one domain in one group.
+    """The backups of one guest in one group.
 
     Attributes:
         max_age_s: how old the newest intact backup may become; None if that is not known.
@@ -75,6 +75,10 @@ class GuestFacts(Struct, frozen=True):
         is_known: whether libvirt knows the domain; None if libvirt did not answer.
         backups: oldest first.
         jump: the first sudden change of its data that nobody has accepted.
+        word: a text that means only this guest in the target, where that is not its name.
+        hosts: the hosts whose runs were of this guest; none if all were.
+        host: the host that it belongs to, if that is another one.
+        uuid: the domain's UUID; None if its backups do not say it.
     """
 
     group: str
@@ -87,6 +91,15 @@ class GuestFacts(Struct, frozen=True):
     jump: JumpFacts | None = None
     contradictions: tuple[Contradicted, ...] = ()
     head: str | None = None
+    word: str = ""
+    hosts: frozenset[str] = frozenset()
+    host: str | None = None
+    uuid: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells the guest from all others: its group, and a text that means it."""
+        return self.group, self.word or self.domain
 
 
 class RepositoryFacts(Struct, frozen=True):

@@ -32,7 +32,7 @@ def health_of(
 
     Args:
         overview: all that is known.
-        words: groups or domains to look at alone; none for all.
+        words: groups or domains to look at alone, also as HOST/DOMAIN or UUID; none for all.
         max_age_s: how old the newest good backup may be; None for what each group says, which is
             no limit where that is not known.
     """
@@ -40,7 +40,7 @@ def health_of(
         guest
         for guest in overview.guests
         if guest.standing is not Standing.RETIRED
-        and (not words or guest.group in words or guest.domain in words)
+        and (not words or {guest.group, guest.domain, guest.name, guest.uuid} & {*words})
     ]
     found = [health for guest in guests if (health := _of_guest(guest, max_age_s)) is not None]
     ages = [guest.age_s for guest in guests if guest.age_s is not None]
@@ -72,7 +72,16 @@ def _of_guest(guest: GuestLine, max_age_s: float | None) -> GuestHealth | None:
     status, reason = _judged(guest, guest.max_age_s if max_age_s is None else max_age_s)
     if status == OK:
         return None
-    return GuestHealth(guest.name, guest.group, guest.domain, status, reason, guest.age_s)
+    return GuestHealth(
+        guest.name,
+        guest.group,
+        guest.domain,
+        status,
+        reason,
+        guest.age_s,
+        guest.uuid,
+        guest.host,
+    )
 
 
 def _judged(guest: GuestLine, limit_s: float | None) -> tuple[str, str]:

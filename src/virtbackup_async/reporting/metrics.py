@@ -92,7 +92,9 @@ def samples_of_overview(overview: Overview) -> Iterator[tuple[Sample, float]]:
     for guest in overview.guests:
         if guest.standing is Standing.RETIRED:
             continue
-        labels = _labels(group=guest.group, domain=guest.domain)
+        # Only other hosts' guests are told by more: no series of one host changes its labels.
+        whose = {} if guest.host is None else {"host": guest.host, "uuid": guest.uuid or ""}
+        labels = _labels(group=guest.group, domain=guest.domain, **whose)
         is_restorable = guest.standing in (Standing.LOOK, Standing.GOOD)
         yield ("virtbackup_guest_restorable", labels), is_restorable
         yield ("virtbackup_guest_contradictions", labels), len(guest.contradictions)

@@ -59,6 +59,8 @@ def _guest(guest: GuestLine) -> StatusGuest:
         guest.age_s,
         guest.max_age_s,
         "".join(str(day.kind) for day in guest.days),
+        guest.uuid,
+        guest.host,
     )
 
 

@@ -4,16 +4,21 @@ Each host is a site of its own, with its own domain `fake` and its own state; th
 """
 
 import time
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from fakes.other_site import IMAGE, KINDS, OtherSite, other_site
+from fakes.recorded_run import summary
 from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.cli.render import reports
+from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.engine.backup.bases import find_candidates
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.forget import ForgetRequest, run_forget
 from virtbackup_async.engine.clean.request import CleanRequest
+from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
 from virtbackup_async.engine.inventory.chosen_backup import (
     FindRequest,
     PinRequest,
@@ -22,11 +27,16 @@ from virtbackup_async.engine.inventory.chosen_backup import (
 )
 from virtbackup_async.engine.inventory.listing import ListRequest, run_list
 from virtbackup_async.engine.inventory.show import ShowRequest, run_show
+from virtbackup_async.engine.inventory.stats import StatsRequest, run_stats
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.survey.survey import survey
 from virtbackup_async.errors import ConfigError, NotFoundError
 from virtbackup_async.model.guest import Guest
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
+from virtbackup_async.reporting.health import health_of
+from virtbackup_async.reporting.metrics import samples_of_overview
+from virtbackup_async.reporting.overview.build import build_overview
 
 A, B, C = (f"0b1c2d3e-4f50-4617-8829-3a4b5c6d7e8{digit}" for digit in "abc")
 EMPTY = dict.fromkeys(("hourly", "daily", "weekly", "monthly", "yearly"), 0)
@@ -255,6 +265,96 @@ async def test_a_guest_that_was_made_anew_is_another_one(hosts):
     assert refused.value.hint == f"Write one of 'all/{A}@latest', 'all/{B}@latest'."
     for uuid, done in ((A, first), (B, second)):
         assert (await run_show(site.runtime(), ShowRequest(uuid))).backup == done.backup
+
+
+@in_memory
+async def test_the_newest_is_that_of_each_guest(two):
+    await two.back_up("berlin")
+    newest = [(await two.back_up(host)).backup for host in ("berlin", "paris")]
+    listing = await run_list(two.on("paris").runtime(), ListRequest(latest=True))
+    assert [one.backup for one in listing.backups] == newest
+    assert [one.guest for one in listing.backups] == ["berlin/fake", "paris/fake"]
+
+
+@in_memory
+async def test_each_guest_is_measured_by_itself(two):
+    for host in ("berlin", "berlin", "paris"):
+        await two.back_up(host)
+    stats = await run_stats(two.on("paris").runtime(), StatsRequest())
+    assert [(one.domain, one.host, one.uuid, one.backups) for one in stats.domains] == [
+        ("fake", "berlin", A, 2),
+        ("fake", "paris", B, 1),
+    ]
+    assert stats.groups[0].domains == 2
+
+
+def printed(print_report, *events):
+    out = StringIO()
+    report = print_report()
+    for event in events:
+        report.add(event)
+    report.print(text_console(out), summary(0))
+    return [line.split() for line in out.getvalue().splitlines()]
+
+
+@in_memory
+@pytest.mark.parametrize("by_domain", [False, True])
+async def test_tables_have_a_column_for_hosts_only_where_there_are_several(two, by_domain):
+    await two.back_up("berlin")
+    site = two.on("berlin")
+
+    async def table(words=()):
+        await run_list(site.runtime(), ListRequest(words))
+        _, *lines = printed(lambda: reports.listing(by_domain=lambda: by_domain), *site.events)
+        return lines
+
+    head, row, *_ = await table()
+    assert head[:2] == ["domain", "newest" if by_domain else "date"]
+    assert row[0] == "fake"
+    await two.back_up("paris")
+    site = two.on("berlin")
+    head, *rows = await table()
+    assert head[:2] == ["domain", "host"]
+    assert [row[:2] for row in rows[:2]] == [["fake", "berlin"], ["fake", "paris"]]
+    two.sites["berlin"].domain.uuid = C
+    await two.back_up("berlin")
+    head, *rows = await table()
+    assert head[:3] == ["domain", "host", "uuid"]
+    assert sorted(row[2] for row in rows[:3]) == [A, B, C]
+
+
+@in_memory
+async def test_a_status_does_not_take_another_hosts_guest_for_its_own(two):
+    """The guest of this host has no backup, however many another guest of its name has."""
+    await two.back_up("berlin")
+    site = two.on("paris")
+    facts = await survey(site.runtime(), for_page=False)
+    assert [(one.key, one.host, len(one.backups)) for one in facts.guests] == [
+        (("all", "fake"), None, 0),
+        (("all", "berlin/fake"), "berlin", 1),
+    ]
+    await two.back_up("paris")
+    facts = await survey(two.on("paris").runtime())
+    overview = build_overview(facts)
+    assert {(one.name, one.host, one.backups) for one in overview.guests} == {
+        ("berlin/fake", "berlin", 1),
+        ("paris/fake", None, 1),
+    }
+    samples = [sample for sample, _ in samples_of_overview(overview)]
+    assert len(samples) == len(set(samples))
+    assert health_of(overview, ["paris/fake"]).guests == 1
+    assert health_of(overview, [A]).guests == 1
+
+
+@in_memory
+async def test_doctor_asks_for_a_backup_of_this_hosts_guest(two):
+    await two.back_up("berlin")
+    findings = await run_doctor(two.on("paris").runtime(), DoctorRequest())
+    assert "no_backup_yet" in {one.code for one in findings}
+    await two.back_up("paris")
+    findings = await run_doctor(two.on("paris").runtime(), DoctorRequest())
+    assert [one.subject for one in findings if one.code == "backup_age"] == ["paris/fake"]
+    assert "no_backup_yet" not in {one.code for one in findings}
 
 
 # Backups of versions that put all guests of a name into one directory.

@@ -9,7 +9,7 @@ from virtbackup_async.events import Event
 
 UUID = "f56e90f5-461f-4ae3-b494-7f609f5de63e"
 # Of these, no definition can be read.
-WITHOUT = {"broken_backup", "pending_found", "pending_left", "pending_undone"}
+WITHOUT = {"pending_found", "pending_left", "pending_undone"}
 
 
 def about_a_backup(kinds):

@@ -19,7 +19,12 @@ from rich.console import Console
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.console import BAD, GOOD, LOOK
 from virtbackup_async.cli.render.lines import print_line
-from virtbackup_async.cli.render.listing import local_date, verified_day
+from virtbackup_async.cli.render.listing import (
+    guest_cells,
+    local_date,
+    said_of_guests,
+    verified_day,
+)
 from virtbackup_async.events import Summary, TargetUnreadable
 from virtbackup_async.model.amounts import age, size
 from virtbackup_async.reporting.reports.listing import (
@@ -40,6 +45,8 @@ _ASCII_BARS: Final = "_.-~=+*#"
 _MINUTE: Final = len("2026-07-01 03:00")
 _COLUMNS: Final = (
     Column("domain"),
+    Column("host"),
+    Column("uuid"),
     Column("newest good", short=lambda date: date[:_MINUTE]),
     Column("age"),
     Column("backups", style=lambda number: BAD if "+" in number else ""),
@@ -62,7 +69,8 @@ def print_domains(
         where = f" -> {targets[name]}" if targets.get(name, name) != name else ""
         print_line(console, f"{name}{where}", "bold")
         rows = domain_rows(group, sort)
-        print_columns(console, _COLUMNS, [_row(row, bars) for row in rows])
+        said = said_of_guests(row.newest for row in rows if row.newest is not None)
+        print_columns(console, _COLUMNS, [_row(row, bars, said) for row in rows])
         for broken in group.broken:
             print_line(console, not_counted_in_words(broken), BAD)
         print_line(console, _totals(report, name, group, rows))
@@ -71,7 +79,7 @@ def print_domains(
         print_line(console, not_counted_in_words(event), style)
 
 
-def _row(row: DomainRow, bars: str) -> Row:
+def _row(row: DomainRow, bars: str, said: frozenset[str]) -> Row:
     newest = row.newest
     broken = f" +{row.broken} broken" if row.broken else ""
     shown = {"domain": row.domain, "backups": f"{row.backups}{broken}"}
@@ -79,6 +87,8 @@ def _row(row: DomainRow, bars: str) -> Row:
         return {**shown, "state": "broken" if row.broken else _NONE}
     return {
         **shown,
+        "domain": newest.domain,
+        **guest_cells(newest, said),
         "newest good": "NONE" if row.is_damaged else local_date(newest),
         "age": age(max(0.0, newest.age_s)),
         "state": row.state,

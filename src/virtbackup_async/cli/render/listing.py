@@ -6,9 +6,12 @@
     domain  date              disks     packager  disk      stored    quiesced  verified
     web     2026-07-01 03:00  vda, vdb  tar       12.0 GiB  4.1 GiB   yes       2026-07-02
     web     2026-06-30 03:00  broken: data missing: 20260630-030000_3_web_vda.raw
+
+Where the backups are of several hosts, or of two guests of one name, the host is in a column, too;
+the UUID, if one host had two guests of one name.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -21,6 +24,7 @@ from virtbackup_async.cli.render.run import quiesced
 from virtbackup_async.engine.inventory.dates import pasteable
 from virtbackup_async.events import (
     BrokenBackup,
+    DomainStats,
     ListedBackup,
     Summary,
     TargetUnreadable,
@@ -38,6 +42,8 @@ _BROKEN = "broken: "
 _VERDICTS = {_FAILED: BAD, _NEVER: LOOK, "": ""}
 _COLUMNS = (
     Column("domain"),
+    Column("host"),
+    Column("uuid"),
     Column(
         "date",
         short=lambda date: date[:_MINUTE] if len(date) <= _SECOND else date,
@@ -73,7 +79,7 @@ def print_listing(
         if detailed:
             _print_details(console, domains, short=short)
         elif not short:
-            print_columns(console, _columns(domains), list(_rows(domains)))
+            print_columns(console, _columns(domains), list(_rows(domains, _said(domains))))
         for space in [] if short or detailed else report.spaces:
             if name in space.groups:
                 print_line(console, f"{size(space.free_bytes)} free")
@@ -112,19 +118,45 @@ def _totals(group: ListedGroup) -> str:
 def _columns(domains: Domains) -> tuple[Column, ...]:
     """Return the columns; a date loses its seconds only if it still means one backup."""
     minutes = [
-        (b.domain, b.date[:_MINUTE]) for backups in domains.values() for b in backups if b.date
+        (guest, one.date[:_MINUTE])
+        for guest, backups in domains.items()
+        for one in backups
+        if one.date
     ]
     if len(set(minutes)) == len(minutes):
         return _COLUMNS
     return tuple(replace(column, short=None) for column in _COLUMNS)
 
 
-def _row(backup: ListedBackup | BrokenBackup) -> Row:
+def said_of_guests(backups: Iterable[ListedBackup | DomainStats]) -> frozenset[str]:
+    """Return the columns that tell guests apart: ``host`` and ``uuid``, or none of them."""
+    guests = {(one.domain, one.guest, one.host) for one in backups}
+    hosts = {host for _, _, host in guests if host is not None}
+    shared = [guest for domain, guest, _ in guests if guest not in {"", domain}]
+    said = {"host"} if len(hosts) > 1 or shared else set()
+    return frozenset(said | ({"uuid"} if any("/" not in guest for guest in shared) else set()))
+
+
+def _said(domains: Domains) -> frozenset[str]:
+    listed = (one for backups in domains.values() for one in backups)
+    return said_of_guests(one for one in listed if isinstance(one, ListedBackup))
+
+
+def guest_cells(backup: ListedBackup | BrokenBackup | DomainStats, said: frozenset[str]) -> Row:
+    """Return the cells of the columns that tell guests apart."""
+    host = None if isinstance(backup, BrokenBackup) else backup.host
+    cells = {"host": host or "", "uuid": backup.uuid or ""}
+    return {head: cells[head] for head in said}
+
+
+def _row(backup: ListedBackup | BrokenBackup, said: frozenset[str]) -> Row:
     if isinstance(backup, BrokenBackup):
         text = f"{_BROKEN}{backup.error}"
-        return {"domain": backup.domain, "date": _broken_date(backup), "": text}
+        guest = guest_cells(backup, said)
+        return {"domain": backup.domain, **guest, "date": _broken_date(backup), "": text}
     return {
         "domain": backup.domain,
+        **guest_cells(backup, said),
         "date": local_date(backup),
         "disks": ", ".join((*backup.disks, *(f"NOT {what}" for what in backup.lacks))),
         "packager": backup.packager,
@@ -136,9 +168,9 @@ def _row(backup: ListedBackup | BrokenBackup) -> Row:
     }
 
 
-def _rows(domains: Domains) -> Iterator[Row]:
+def _rows(domains: Domains, said: frozenset[str]) -> Iterator[Row]:
     for domain, backups in domains.items():
-        yield from map(_row, backups)
+        yield from (_row(backup, said) for backup in backups)
         if not backups:
             yield {"domain": domain, "date": _NO_BACKUP}
 

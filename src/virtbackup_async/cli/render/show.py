@@ -100,7 +100,8 @@ def _made(shown: events.ShownBackup) -> str:
     if shown.date is None or shown.age_s is None:
         return ""
     when = f"{age(shown.age_s)} ago" if shown.age_s >= 0 else "in the future"
-    by = f", by version {shown.version}" if shown.version else ""
+    where = f", on {shown.host}" if shown.host else ""
+    by = f"{where}, by version {shown.version}" if shown.version else where
     return f"{_moment(shown.date)}, {when}{by}"
 
 

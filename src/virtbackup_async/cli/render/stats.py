@@ -30,6 +30,7 @@ from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.console import BAD, LOOK
 from virtbackup_async.cli.render.glyphs import glyphs_for
 from virtbackup_async.cli.render.lines import INDENT, print_line
+from virtbackup_async.cli.render.listing import guest_cells, said_of_guests
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.stats import StatsReport
 from virtbackup_async.reporting.sentences import not_counted_in_words
@@ -44,7 +45,8 @@ _BACKUP_COLUMNS = (
     Column("stored"),
     Column("frees"),
 )
-_COLUMNS = tuple(map(Column, ("group", "domain", "backups", "disk", "used", "stored", "ratio")))
+_HEADS = ("group", "domain", "host", "uuid", "backups", "disk", "used", "stored", "ratio")
+_COLUMNS = tuple(map(Column, _HEADS))
 
 MOST_DAYS: Final = 30
 _LEAST_BAR: Final = 5
@@ -56,7 +58,8 @@ def print_stats(report: StatsReport, console: Console, summary: events.Summary) 
     """Print the figures: domains, days, backups, repositories."""
     if not report.amounts and summary.ok:
         print_line(console, "no backups")
-    print_columns(console, _COLUMNS, [_row(amounts) for amounts in report.amounts])
+    said = said_of_guests(one for one in report.amounts if isinstance(one, events.DomainStats))
+    print_columns(console, _COLUMNS, [_row(amounts, said) for amounts in report.amounts])
     for group, days in report.days.items():
         console.print()
         print_line(console, f"{group}: added by day", "bold")
@@ -111,10 +114,12 @@ def _days(amounts: Mapping[str, int]) -> Iterator[str]:
         yield (first + timedelta(days=number)).isoformat()
 
 
-def _row(amounts: events.DomainStats | events.GroupStats) -> Row:
+def _row(amounts: events.DomainStats | events.GroupStats, said: frozenset[str]) -> Row:
+    guest = guest_cells(amounts, said) if isinstance(amounts, events.DomainStats) else {}
     return {
         "group": amounts.group,
         "domain": _whose(amounts),
+        **guest,
         "backups": str(amounts.backups),
         "disk": size(amounts.size_bytes),
         "used": size(amounts.data_bytes),

@@ -6,7 +6,7 @@ or removed does not stop the others. Safe to repeat, to interrupt anywhere, and 
 backups and restores.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
 
@@ -35,6 +35,7 @@ from virtbackup_async.engine.clean.stray_files import clean_stray_files, report_
 from virtbackup_async.engine.clean.verdicts import verdict_on_broken, verdicts_on
 from virtbackup_async.engine.heads.memory import Forgetting, compare, observe, warning_of
 from virtbackup_async.engine.inventory.freed import files_of, would_free
+from virtbackup_async.engine.inventory.guests import Guests
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.evidence import DeadBackup, dead_backup
@@ -239,10 +240,13 @@ async def _end_broken_removal(
 
 async def _apply_retention(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
     decisions = await to_thread.run_sync(_decisions, cleaning, target, scan)
-    for warning in _damage_warnings(decisions):
-        cleaning.emit(warning)
-    for _, of_domain in groupby(decisions, lambda one: one.found.definition.domain_name):
-        await _keep_to_rules(cleaning, target, [*of_domain])
+    guests = Guests(scan)
+    of_guests = [[*of] for _, of in groupby(decisions, lambda one: guests.of(one.found).guest)]
+    for of_guest in of_guests:
+        for warning in _damage_warnings(of_guest, guests.word(guests.of(of_guest[0].found))):
+            cleaning.emit(warning)
+    for of_guest in of_guests:
+        await _keep_to_rules(cleaning, target, of_guest)
     going = [decision.found for decision in decisions if not decision.keep]
     if cleaning.request.dry_run and going:
         freed_bytes = await would_free(target.catalog.target, files_of(going), cleaning.emit)
@@ -266,24 +270,19 @@ def _decisions(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> list[Rete
     return list(plan_clean(target, scan, cleaning.now, drop_damaged=drop_damaged))
 
 
-def _damage_warnings(decisions: Iterable[RetentionDecision]) -> Iterator[events.Warned]:
-    """Warn of each domain that has damaged backups, and say so if none is good."""
-    by_domain: dict[str, list[RetentionDecision]] = {}
-    for decision in decisions:
-        by_domain.setdefault(decision.found.definition.domain_name, []).append(decision)
-    for domain, of_domain in by_domain.items():
-        damaged = sum(decision.found.definition.is_damaged for decision in of_domain)
-        if damaged:
-            whole = len(of_domain) - damaged
-            message = f"verify found {damaged} of its {len(of_domain)} backups damaged"
-            left = "no rule counts a damaged one" if whole else "NONE IS GOOD"
-            yield events.Warned(f"{message}; {left}", domain)
+def _damage_warnings(decisions: Sequence[RetentionDecision], word: str) -> Iterator[events.Warned]:
+    """Warn of a guest's damaged backups, and say so if none is good; ``word`` means it."""
+    damaged = sum(decision.found.definition.is_damaged for decision in decisions)
+    if damaged:
+        message = f"verify found {damaged} of its {len(decisions)} backups damaged"
+        left = "no rule counts a damaged one" if damaged < len(decisions) else "NONE IS GOOD"
+        yield events.Warned(f"{message}; {left}", word)
 
 
 async def _carry_out(
     cleaning: Cleaning, target: CleanTarget, decisions: Sequence[RetentionDecision]
 ) -> None:
-    """Report decisions on one domain's backups, and remove those that go, if this is no dry run."""
+    """Report decisions on one guest's backups, and remove those that go, if this is no dry run."""
     domain = decisions[0].found.definition.domain_name
     group = target.group_of(domain) or ""
     forgetting = Forgetting(cleaning.runtime.host, target.catalog.target, cleaning.emit)

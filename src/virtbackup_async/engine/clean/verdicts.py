@@ -42,6 +42,7 @@ def _verdict(group: str, decision: RetentionDecision, occupied_bytes: int) -> Cl
         occupied_bytes=occupied_bytes,
         stored_bytes=sum(image.stored_bytes for image in images) if images else None,
         uuid=definition.domain_uuid,
+        host=definition.host,
     )
 
 

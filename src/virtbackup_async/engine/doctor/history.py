@@ -11,7 +11,9 @@ from datetime import datetime
 from virtbackup_async.catalog.scanning import FoundBackup, Problem, Scan, is_removal_note
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.clean.stopped import jump_of
+from virtbackup_async.engine.host_state import host_name
 from virtbackup_async.engine.inventory.dates import CLOCK_SLACK_S, local_time, time_of
+from virtbackup_async.engine.inventory.guests import Guests, KnownGuest
 from virtbackup_async.engine.inventory.locate import is_definition
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.events import Finding, Level
@@ -38,21 +40,31 @@ def check_history(
         domain_names: all that libvirt knows; None if it does not answer.
         now: an aware time.
     """
-    by_domain: dict[str, list[FoundBackup]] = {}
-    for found in scan.complete:
-        if group.includes(found.definition.domain_name):
-            by_domain.setdefault(found.definition.domain_name, []).append(found)
-    wanted = set(by_domain if domain_names is None else filter(group.includes, domain_names))
-    for domain in sorted(wanted | set(by_domain)):
-        if domain in by_domain:
-            yield from judge_damage(group.name, domain, by_domain[domain], now)
-            yield from judge_change(config, group.name, by_domain[domain])
-            # If libvirt does not know the domain, the age of its last backup means nothing.
-            yield from judge_age(domain, by_domain[domain], now) if domain in wanted else ()
-        else:
-            message = f"has no backup in group {group.name} yet"
-            advice = f"Run `virtbackup backup {group.name}`."
-            yield Finding(Level.WARNING, CHECK, domain, message, advice, code="no_backup_yet")
+    guests = Guests(scan)
+    kept = [one for one in guests.all if one.backups and group.includes(one.name)]
+    own = [one for one in kept if _may_be_of_this_host(one)]
+    names = {one.name for one in own}
+    wanted = names if domain_names is None else set(filter(group.includes, domain_names))
+    for one in kept:
+        word = guests.word(one)
+        yield from judge_damage(group.name, word, one.backups, now)
+        yield from judge_change(config, group.name, one.backups)
+        # If libvirt does not know the domain, the age of its last backup means nothing.
+        yield from judge_age(word, one.backups, now) if one in own and one.name in wanted else ()
+    for domain in sorted(wanted - names):
+        message = f"has no backup in group {group.name} yet"
+        advice = f"Run `virtbackup backup {group.name}`."
+        yield Finding(Level.WARNING, CHECK, domain, message, advice, code="no_backup_yet")
+
+
+def _may_be_of_this_host(guest: KnownGuest) -> bool:
+    """Return whether this host's libvirt knows the guest, if it knows its name.
+
+    Of a directory, this is not asked: who may write to it is up to its admin.
+    """
+    if guest.backups[0].path.target.is_local:
+        return True
+    return guest.host in {None, host_name()}
 
 
 def judge_damage(
@@ -155,7 +167,8 @@ def _advice_on(problem: Problem) -> str:
         return "Run `virtbackup clean` to end its removal."
     if not is_definition(problem):
         return "It is no backup as it is: bring its files back, or remove it."
-    words = ["virtbackup", "forget", "--", f"{problem.domain}@{problem.path.stem}"]
+    whose = problem.uuid or problem.domain
+    words = ["virtbackup", "forget", "--", f"{whose}@{problem.path.stem}"]
     return f"Bring its files back, or remove it: {shlex.join(words)}"
 
 

@@ -31,7 +31,7 @@ from virtbackup_async.engine.inventory.dates import (
     pasteable,
     time_of,
 )
-from virtbackup_async.engine.inventory.guests import KnownGuest
+from virtbackup_async.engine.inventory.guests import Guests, KnownGuest
 from virtbackup_async.engine.inventory.lacking import find_lacks
 from virtbackup_async.engine.inventory.locate import Located, is_definition, locate
 from virtbackup_async.engine.runtime import Runtime
@@ -190,7 +190,7 @@ class NamedBackup(Struct, frozen=True):
         problem: why it is broken.
         has_date: whether the admin named a date or a backup, and not only the domain.
         guest: the guest that it is of, with its other backups.
-        word: a text that means only this guest in the target.
+        known: all guests of the target.
     """
 
     group: str
@@ -203,7 +203,12 @@ class NamedBackup(Struct, frozen=True):
     problem: Problem | None
     has_date: bool
     guest: KnownGuest
-    word: str
+    known: Guests
+
+    @property
+    def word(self) -> str:
+        """A text that means only this guest in the target."""
+        return self.known.word(self.guest)
 
 
 async def find_named(
@@ -235,7 +240,7 @@ async def find_named(
         chosen.problem,
         has_date=located.date is not None or is_latest(name.rpartition("@")[2]),
         guest=located.guest,
-        word=located.guests.word(located.guest),
+        known=located.guests,
     )
 
 
@@ -268,6 +273,7 @@ async def set_pinned(runtime: Runtime, request: PinRequest) -> PinChanged:
         str(found.path),
         request.pinned,
         found.definition.domain_uuid,
+        found.definition.host,
     )
     runtime.emit(changed)
     return changed

@@ -67,4 +67,5 @@ def _alone(named: NamedBackup) -> GroupBackups:
         named.target,
         named.scan,
         (named.guest,),
+        named.known,
     )

@@ -39,6 +39,7 @@ class GroupBackups(Struct, frozen=True):
     Attributes:
         backups: oldest first.
         guests: whose backups these are.
+        known: all guests of the target.
         problems: files that should be backups, and are not.
         error: why the target cannot be read.
         target: the group's target, which other groups can use as well.
@@ -56,6 +57,11 @@ class GroupBackups(Struct, frozen=True):
     target: StorageLocation
     scan: Scan | None
     guests: tuple[KnownGuest, ...] = ()
+    known: Guests = Guests(NOTHING)
+
+    def word(self, guest: KnownGuest) -> str:
+        """Return the shortest text that means only this guest in the target."""
+        return self.known.word(guest)
 
 
 async def choose_backups(
@@ -189,6 +195,7 @@ def _group_backups(
         target,
         scan,
         tuple(chosen),
+        guests,
     )
 
 
@@ -200,14 +207,17 @@ def broken_backups(
     An unreadable directory counts, because its files were not seen. A file which only records that
     a backup was begun, or is being removed, does not count.
     """
+    words = {
+        problem.path: chosen.word(guest) for guest in chosen.guests for problem in guest.problems
+    }
     return tuple(
-        _broken(chosen.group, problem, now_s)
+        _broken(chosen.group, problem, now_s, words.get(problem.path, problem.domain))
         for problem in chosen.problems
         if not problem.path.name.endswith((pending_file.SUFFIX, REMOVED_SUFFIX))
     )
 
 
-def _broken(group: str, problem: Problem, now_s: float | None) -> events.BrokenBackup:
+def _broken(group: str, problem: Problem, now_s: float | None, word: str) -> events.BrokenBackup:
     date = date_of_name(problem.path.name)
     return events.BrokenBackup(
         group,
@@ -219,6 +229,7 @@ def _broken(group: str, problem: Problem, now_s: float | None) -> events.BrokenB
         date_unix=date,
         age_s=None if date is None or now_s is None else now_s - date,
         uuid=problem.uuid,
+        guest=word,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 
 from anyio import to_thread
 from msgspec import Struct
@@ -43,8 +44,8 @@ class GroupListing(Struct, frozen=True):
     """The backups of a group.
 
     Attributes:
-        backups_by_domain: sorted by domain, each domain's backups oldest first; includes domains
-            without backups only if known domains were requested.
+        guests_by_domain: sorted by domain, the backups of each guest of that name, oldest first;
+            includes domains without backups only if known domains were requested.
         broken: the backups of the group's domains that cannot be read.
         problems: lines about other files and directories that cannot be read.
         error: why the target cannot be read; then there is nothing else.
@@ -54,7 +55,7 @@ class GroupListing(Struct, frozen=True):
     """
 
     group: str
-    backups_by_domain: dict[str, tuple[events.ListedBackup, ...]]
+    guests_by_domain: dict[str, tuple[tuple[events.ListedBackup, ...], ...]]
     broken: tuple[events.BrokenBackup, ...] = ()
     problems: tuple[str, ...] = ()
     error: StorageError | None = None
@@ -62,17 +63,23 @@ class GroupListing(Struct, frozen=True):
     scan: Scan | None = None
     shows: Callable[[str], bool] = _nothing
 
+    @property
+    def backups_by_domain(self) -> dict[str, tuple[events.ListedBackup, ...]]:
+        """The same with the backups of all guests of a name together."""
+        return {name: tuple(chain(*guests)) for name, guests in self.guests_by_domain.items()}
+
     def events(self, choose: Choose = list) -> Iterator[events.Event]:
         """Yield the events; none about a domain if the target is unreadable.
 
         Args:
-            choose: returns the backups to show of a domain's.
+            choose: returns the backups to show of a guest's.
         """
         for problem in self.problems:
             yield events.Warned(problem)
-        for domain, backups in self.backups_by_domain.items():
-            yield from choose(backups)
-            if not backups and not any(broken.domain == domain for broken in self.broken):
+        for domain, guests in self.guests_by_domain.items():
+            for backups in guests:
+                yield from choose(backups)
+            if not any(guests) and not any(broken.domain == domain for broken in self.broken):
                 yield events.ListedDomain(self.group, domain)
         yield from self.broken
         if self.error is not None:
@@ -121,7 +128,7 @@ class ListRequest(Struct, frozen=True):
             of the groups' ``hosts``.
         with_known: also show the domains that libvirt knows and that have no backup.
         since: show only backups of that date or age and later, see ``dates``.
-        latest: show, of each domain, only the newest backup that is not known to be damaged.
+        latest: show, of each guest, only the newest backup that is not known to be damaged.
     """
 
     groups: Sequence[str] = ()
@@ -189,7 +196,7 @@ async def _list(runtime: Runtime, request: ListRequest) -> None:
     refuse_what_was_not_seen(
         (listing.error for listing in listings),
         (broken for listing in listings for broken in listing.broken),
-        {domain for one in listings for domain, found in one.backups_by_domain.items() if found},
+        {name for one in listings for name, found in one.guests_by_domain.items() if any(found)},
     )
 
 
@@ -211,7 +218,7 @@ def _any_shows(shows: Iterable[Callable[[str], bool]], domain: str) -> bool:
 
 
 def _chooser(request: ListRequest, since_s: int | None) -> Choose:
-    """Return a function that chooses the backups to show from a domain's, oldest first."""
+    """Return a function that chooses the backups to show from a guest's, oldest first."""
 
     def choose(backups: Sequence[events.ListedBackup]) -> Sequence[events.ListedBackup]:
         if request.latest:
@@ -241,18 +248,20 @@ async def _space_of(listings: Sequence[GroupListing]) -> list[events.TargetSpace
 def _listing(chosen: GroupBackups, known_domains: Iterable[str], now_s: float) -> GroupListing:
     if chosen.error is not None:
         return GroupListing(chosen.group, {}, error=chosen.error, target=chosen.target)
-    backups: dict[str, list[events.ListedBackup]] = {
+    guests: dict[str, list[tuple[events.ListedBackup, ...]]] = {
         domain: [] for domain in known_domains if chosen.shows(domain)
     }
-    for found in chosen.backups:
-        listed = _listed(chosen.group, found, now_s)
-        backups.setdefault(listed.domain, []).append(listed)
+    for guest in chosen.guests:
+        word = chosen.word(guest)
+        listed = tuple(_listed(chosen.group, found, now_s, word) for found in guest.backups)
+        if listed:
+            guests.setdefault(guest.name, []).append(listed)
     broken = broken_backups(chosen, now_s)
     as_broken = {one.definition for one in broken}
     others = (one.message for one in chosen.problems if str(one.path) not in as_broken)
     return GroupListing(
         chosen.group,
-        {domain: tuple(backups[domain]) for domain in sorted(backups)},
+        {domain: tuple(guests[domain]) for domain in sorted(guests)},
         broken,
         tuple(others),
         target=chosen.target,
@@ -261,7 +270,7 @@ def _listing(chosen: GroupBackups, known_domains: Iterable[str], now_s: float) -
     )
 
 
-def _listed(group: str, found: FoundBackup, now_s: float) -> events.ListedBackup:
+def _listed(group: str, found: FoundBackup, now_s: float, word: str) -> events.ListedBackup:
     definition = found.definition
     images = definition.images
     verified = definition.verified
@@ -289,4 +298,5 @@ def _listed(group: str, found: FoundBackup, now_s: float) -> events.ListedBackup
         host=definition.host,
         sequence=definition.sequence,
         definition_hash=definition.hash,
+        guest=word,
     )

@@ -78,6 +78,7 @@ def _complete(
         age_s=runtime.now().timestamp() - definition.date,
         frees_bytes=frees_bytes,
         uuid=definition.domain_uuid,
+        host=definition.host,
         version=definition.version,
         packager=definition.packager.type,
         domain_state=definition.state,

@@ -132,26 +132,31 @@ def _of_group(chosen: GroupBackups) -> Iterator[events.Event]:
         yield events.TargetUnreadable(chosen.group, str(chosen.target), str(chosen.error))
         return
     yield from broken_backups(chosen)
-    by_domain = _sums_by(chosen.backups, lambda found: found.definition.domain_name)
-    for domain, sums in by_domain.items():
-        yield events.DomainStats(chosen.group, domain, **asdict(sums))
-    for domain, lacking in _lacking(chosen.backups).items():
-        yield events.Warned(
-            f"disks or state were left out of {lacking} of its {by_domain[domain].backups} backups",
-            domain,
+    guests = [guest for guest in chosen.guests if guest.backups]
+    for guest in guests:
+        yield events.DomainStats(
+            chosen.group,
+            guest.name,
+            **asdict(_sums(guest.backups)),
+            uuid=guest.uuid,
+            host=guest.host,
+            guest=chosen.word(guest),
         )
+    for guest in guests:
+        lacking = sum(bool(found.definition.lacks) for found in guest.backups)
+        if lacking:
+            yield events.Warned(
+                f"disks or state were left out of {lacking} of its {len(guest.backups)} backups",
+                chosen.word(guest),
+            )
     unknown = sum(not found.definition.images for found in chosen.backups)
     if unknown:
         yield events.Warned(
             f"{chosen.group}: {unknown} backups of virt-backup do not say how long they are"
         )
-    yield events.GroupStats(chosen.group, len(by_domain), **asdict(_sums(chosen.backups)))
+    yield events.GroupStats(chosen.group, len(guests), **asdict(_sums(chosen.backups)))
     for day, sums in _sums_by(chosen.backups, _day).items():
         yield events.DayStats(chosen.group, day, **asdict(sums))
-
-
-def _lacking(backups: Iterable[FoundBackup]) -> Counter[str]:
-    return Counter(found.definition.domain_name for found in backups if found.definition.lacks)
 
 
 async def _say_of_each(
@@ -178,6 +183,7 @@ def _of_backup(group: str, found: FoundBackup, freed_bytes: int) -> events.Backu
         stored_bytes=sums.stored_bytes,
         freed_bytes=freed_bytes,
         uuid=definition.domain_uuid,
+        host=definition.host,
     )
 
 

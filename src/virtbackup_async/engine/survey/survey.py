@@ -21,6 +21,7 @@ from virtbackup_async.engine.clean.stopped import jump_of
 from virtbackup_async.engine.doctor.leftovers import check_notes
 from virtbackup_async.engine.heads.comparison import newest_head
 from virtbackup_async.engine.heads.memory import Comparison, compare
+from virtbackup_async.engine.host_state import host_name
 from virtbackup_async.engine.inventory.command_lines import words_around
 from virtbackup_async.engine.inventory.freed import files_of, freed_together
 from virtbackup_async.engine.inventory.group_backups import (
@@ -28,6 +29,7 @@ from virtbackup_async.engine.inventory.group_backups import (
     broken_backups,
     choose_backups,
 )
+from virtbackup_async.engine.inventory.guests import KnownGuest
 from virtbackup_async.engine.inventory.recovery_key import missing_recovery_key
 from virtbackup_async.engine.inventory.stats import measure_repository
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
@@ -51,6 +53,7 @@ from virtbackup_async.model.facts import (
     RunningBackup,
     TargetFacts,
 )
+from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.lock_holder import LockHolder
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
@@ -172,35 +175,65 @@ def _guests(
 ) -> Iterator[GuestFacts]:
     for one in chosen:
         group = config.groups[one.group]
-        by_domain = _by_domain(one)
-        broken: dict[str, list[int]] = {}
-        all_broken = broken_backups(one)
-        for place, lost in enumerate(all_broken):
-            broken.setdefault(lost.domain, []).append(place)
         comparison = compared.get(one.target, Comparison())
         # Of a domain whose backups are all gone, only the memory knows.
         remembered = filter(one.shows, comparison.domains_in_question)
         wanted = {*_named(group), *filter(group.includes, known.domains or ()), *remembered}
-        for domain in sorted(wanted | by_domain.keys() | broken.keys()):
-            found_backups = by_domain.get(domain, ())
-            last = _newest_good(found_backups)
+        has_own = {guest.name for guest in one.guests if _owner_elsewhere(config, guest) is None}
+        lacking = wanted - has_own
+        absent = (KnownGuest(Guest(domain)) for domain in lacking)
+        guests = sorted((*absent, *one.guests), key=lambda guest: guest.name)
+        all_broken = {lost.definition: lost for lost in broken_backups(one)}
+        for guest in guests:
+            owner = _owner_elsewhere(config, guest)
+            last = _newest_good(guest.backups)
+            word = one.word(guest) if guest.backups else guest.name
+            if owner is not None and word in lacking:
+                word = f"{owner}/{word}"
+            is_known = None if known.domains is None else guest.name in known.domains
             yield GuestFacts(
                 group=group.name,
-                domain=domain,
+                domain=guest.name,
                 target=str(one.target),
                 max_age_s=None if config.of_target else group.max_age.total_seconds(),
-                is_known=None if known.domains is None else domain in known.domains,
+                is_known=None if owner is not None else is_known,
                 backups=tuple(
                     backup_facts(found, expires=found.path in expired, is_newest=found is last)
-                    for found in found_backups
+                    for found in guest.backups
                 ),
-                broken=broken_facts(all_broken[place] for place in broken.get(domain, ())),
-                jump=_jump(config, group.name, found_backups),
+                broken=broken_facts(
+                    all_broken[str(problem.path)]
+                    for problem in guest.problems
+                    if str(problem.path) in all_broken
+                ),
+                jump=_jump(config, group.name, guest.backups),
+                word="" if word == guest.name else word,
+                hosts=_hosts_of_runs(config, one.target, guest),
+                host=owner,
+                uuid=guest.uuid,
                 contradictions=tuple(
-                    Contradicted(found.message, found.advice) for found in comparison.of(domain)
+                    Contradicted(found.message, found.advice) for found in comparison.of(guest.name)
                 ),
-                head=newest_head(found.definition for found in found_backups),
+                head=newest_head(found.definition for found in guest.backups),
             )
+
+
+def _owner_elsewhere(config: Config, guest: KnownGuest) -> str | None:
+    """Return the other host that a guest belongs to; None if it may be this one's.
+
+    Of a target alone, no host is this one.
+    """
+    if not guest.backups or guest.backups[0].path.target.is_local:
+        return None
+    return None if config.of_target or guest.host == host_name() else guest.host
+
+
+def _hosts_of_runs(config: Config, target: StorageLocation, guest: KnownGuest) -> frozenset[str]:
+    """Return the hosts whose runs in a target's history were of a guest; none for all."""
+    if target.is_local:
+        return frozenset()
+    is_own = not config.of_target and _owner_elsewhere(config, guest) is None
+    return guest.hosts | ({host_name()} if is_own else set())
 
 
 def _any(_domain: str) -> bool:
@@ -212,13 +245,6 @@ def _jump(config: Config, group: str, backups: Sequence[FoundBackup]) -> JumpFac
     if found is None:
         return None
     return JumpFacts(found.jump.found.definition.name, found.jump.reason, found.command)
-
-
-def _by_domain(one: GroupBackups) -> dict[str, list[FoundBackup]]:
-    by_domain: dict[str, list[FoundBackup]] = {}
-    for found in one.backups:
-        by_domain.setdefault(found.definition.domain_name, []).append(found)
-    return by_domain
 
 
 def _newest_good(backups: Sequence[FoundBackup]) -> FoundBackup | None:
@@ -348,9 +374,10 @@ def _calendars(
     """Yield the calendar of the guest with most backups, for each group."""
     for one in chosen:
         target = targets.get(one.group)
-        by_domain = _by_domain(one)
-        if target is None or not by_domain:
+        own = [guest for guest in one.guests if guest.backups]
+        own = [guest for guest in own if _owner_elsewhere(runtime.config, guest) is None]
+        if target is None or not own:
             continue
-        domain = max(by_domain, key=lambda name: len(by_domain[name]))
-        kept = play(by_domain[domain], target.policies(domain), runtime.now())
-        yield Calendar(one.group, domain, kept)
+        guest = max(own, key=lambda guest: len(guest.backups))
+        kept = play(guest.backups, target.policies(guest.name), runtime.now())
+        yield Calendar(one.group, one.word(guest), kept)

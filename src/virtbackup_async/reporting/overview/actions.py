@@ -92,20 +92,27 @@ def _of_guests(facts: Facts, lines: Sequence[GuestLine]) -> Iterator[Action]:
     for group in groups:
         mine = [line for line in lines if line.group == group]
         bad = [one for one in mine if one.standing in (Standing.LOST, Standing.BAD)]
-        if bad:
-            text = f"Back up {listed([line.domain for line in bad])}."
-            worst = min(line.standing for line in bad)
-            yield Action(worst, text, _command(facts, "backup", *_named(facts, bad)))
+        own = [one for one in bad if one.host is None]
+        others = [one for one in bad if one.host is not None]
+        if own:
+            text = f"Back up {listed([line.domain for line in own])}."
+            worst = min(line.standing for line in own)
+            yield Action(worst, text, _command(facts, "backup", *_named(facts, own)))
+        if others:
+            hosts = listed([*dict.fromkeys(one.host for one in others if one.host)])
+            text = f"Back up {listed([line.name for line in others])}, on {hosts}."
+            yield Action(min(line.standing for line in others), text)
         for line in mine:
             if line.jump is not None:
+                name = line.name if line.host else line.domain
                 text = (
-                    f"Find out whether {line.domain} was attacked: in backup {line.jump.backup}, "
+                    f"Find out whether {name} was attacked: in backup {line.jump.backup}, "
                     f"{line.jump.reason}. If not, accept that."
                 )
                 yield Action(Standing.BAD, text, line.jump.command)
         grown = [line for line in mine if line.growth is not None]
         if grown:
-            names = listed([line.domain for line in grown])
+            names = listed([line.name if line.host else line.domain for line in grown])
             text = f"See what {names} {'writes' if len(grown) == 1 else 'write'}: more than usual."
             yield Action(Standing.LOOK, text)
 

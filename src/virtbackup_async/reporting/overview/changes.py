@@ -24,14 +24,11 @@ def changes_of(
     While nothing older is known, every guest would be a new one: then none is said to be.
     """
     since = facts.at - _SINCE_S
-    dates = {
-        (guest.group, guest.domain): _dates(guest, attempts.get((guest.group, guest.domain), ()))
-        for guest in facts.guests
-    }
+    dates = {guest.key: _dates(guest, attempts.get(guest.key, ())) for guest in facts.guests}
     oldest = min((min(known) for known in dates.values() if known), default=facts.at)
     found = [*_of_versions(runs)]
     for guest in facts.guests:
-        key = guest.group, guest.domain
+        key = guest.key
         known, name = dates[key], names[key]
         if not known:
             continue

@@ -27,7 +27,7 @@ def confidence_of(
     stored = read_back = audits = failures = 0
     oldest: tuple[str, BackupFacts] | None = None
     for guest in facts.guests:
-        name = names[guest.group, guest.domain]
+        name = names[guest.key]
         counts[BackupState.BROKEN] += len(guest.broken)
         for backup in guest.backups:
             counts[state_of(backup)] += 1
@@ -55,7 +55,7 @@ def _damaged(
     guests: Iterable[GuestFacts], names: Mapping[Key, str]
 ) -> Iterator[tuple[str, str, str]]:
     for guest in guests:
-        name = names[guest.group, guest.domain]
+        name = names[guest.key]
         for one in guest.broken:
             yield name, one.name, one.error
         for backup in guest.backups:

@@ -45,19 +45,20 @@ class Context(Struct, frozen=True):
 
 
 def names_of(facts: Facts) -> dict[Key, str]:
-    """Return each guest's name: its domain, with the group if the domain is in several."""
-    groups = Counter(guest.domain for guest in facts.guests)
+    """Return each guest's name: its domain, with the group if the domain is in several.
+
+    Of two guests of one name in a target, the name has the host, or is the UUID.
+    """
+    groups = Counter(word for _, word in (guest.key for guest in facts.guests))
+    keys = (guest.key for guest in facts.guests)
     return {
-        (guest.group, guest.domain): (
-            guest.domain if groups[guest.domain] == 1 else f"{guest.domain} ({guest.group})"
-        )
-        for guest in facts.guests
+        (group, word): word if groups[word] == 1 else f"{word} ({group})" for group, word in keys
     }
 
 
 def guest_line(guest: GuestFacts, context: Context) -> GuestLine:
     """Return the conclusions about a guest."""
-    key = (guest.group, guest.domain)
+    key = guest.key
     if guest.target in context.unreadable:
         return GuestLine(
             context.names[key],
@@ -69,6 +70,8 @@ def guest_line(guest: GuestFacts, context: Context) -> GuestLine:
             guest.max_age_s,
             (TARGET_UNREADABLE,),
             days=(UNKNOWN_DAY,) * DAYS,
+            host=guest.host,
+            uuid=guest.uuid,
         )
     attempts = context.attempts.get(key, ())
     newest = _newest(guest.backups, context.at)
@@ -97,6 +100,8 @@ def guest_line(guest: GuestFacts, context: Context) -> GuestLine:
         contradictions=guest.contradictions,
         felt=felt_of(guest.backups, attempts, context.at + CLOCK_SLACK_S),
         restore_s=newest.data_bytes / context.speed if newest and context.speed else None,
+        host=guest.host,
+        uuid=guest.uuid,
     )
 
 

@@ -126,7 +126,7 @@ class Change(Struct, frozen=True):
 
 
 class GuestLine(Struct, frozen=True):
-    """One domain in one group.
+    """One guest in one group.
 
     Attributes:
         name: the domain, with its group if it is in several.
@@ -143,6 +143,8 @@ class GuestLine(Struct, frozen=True):
         restore_s: how long reading ``newest`` takes, at the speed of the last ``verify``.
         head: number and hash of its newest definition, to compare with later.
         contradictions: what this host has seen otherwise in the target.
+        host: the host that it belongs to, if that is another one.
+        uuid: the domain's UUID; None if its backups do not say it.
     """
 
     name: str
@@ -166,6 +168,8 @@ class GuestLine(Struct, frozen=True):
     restore_s: float | None = None
     head: str | None = None
     contradictions: tuple[Contradicted, ...] = ()
+    host: str | None = None
+    uuid: str | None = None
 
 
 class DaySum(Struct, frozen=True):

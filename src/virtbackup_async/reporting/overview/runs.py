@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from msgspec.structs import replace
 
-from virtbackup_async.model.facts import Facts
+from virtbackup_async.model.facts import Facts, GuestFacts
 from virtbackup_async.model.run_record import DomainRun, Outcome, RunRecord
 from virtbackup_async.reporting.overview.parts import Bar, Night
 
@@ -52,16 +52,27 @@ def _joined(one: RunRecord, other: RunRecord) -> RunRecord:
     )
 
 
-def attempts_of(runs: Iterable[RunRecord]) -> dict[Key, list[DomainRun]]:
+def attempts_of(
+    runs: Iterable[RunRecord], guests: Iterable[GuestFacts]
+) -> dict[Key, list[DomainRun]]:
     """Return the attempted backups of each guest, by their end, oldest first."""
-    attempts: dict[Key, list[DomainRun]] = {}
+    attempts: dict[Key, list[tuple[str, DomainRun]]] = {}
     for run in runs:
         for domain in run.domains:
             if domain.outcome in (Outcome.DONE, Outcome.FAILED):
-                attempts.setdefault((domain.group, domain.domain), []).append(domain)
-    for found in attempts.values():
-        found.sort(key=lambda attempt: attempt.end)
-    return attempts
+                key = domain.group, domain.domain
+                attempts.setdefault(key, []).append((run.host, domain))
+    return {
+        guest.key: sorted(
+            (
+                attempt
+                for host, attempt in attempts.get((guest.group, guest.domain), ())
+                if not guest.hosts or host in guest.hosts
+            ),
+            key=lambda attempt: attempt.end,
+        )
+        for guest in guests
+    }
 
 
 def read_speed(runs: Sequence[RunRecord]) -> float | None:

@@ -12,11 +12,14 @@ from virtbackup_async import events
 
 Backups = list[events.ListedBackup]
 Domains = dict[str, list[events.ListedBackup | events.BrokenBackup]]
-"""All backups of each domain; an empty list for a domain without any."""
+"""All backups of each guest; an empty list for a domain without any."""
 
 
 class ListedGroup(Struct):
-    """A group, its domains in the order of the events."""
+    """A group, its guests in the order of the events.
+
+    A guest is named by its domain, unless two guests of the target have that name.
+    """
 
     domains: dict[str, Backups] = field(default_factory=dict)
     broken: list[events.BrokenBackup] = field(default_factory=list)
@@ -28,14 +31,14 @@ class ListedGroup(Struct):
 
     @property
     def names(self) -> list[str]:
-        """The names of the domains, sorted; also of those with broken backups alone."""
-        return sorted({*self.domains, *(one.domain for one in self.broken)})
+        """The names of the guests, sorted; also of those with broken backups alone."""
+        return sorted({*self.domains, *(one.guest or one.domain for one in self.broken)})
 
     def sorted(self) -> Domains:
-        """Return the domains by name, the backups of each newest first, broken ones among them."""
+        """Return the guests by name, the backups of each newest first, broken ones among them."""
         broken: dict[str, list[events.BrokenBackup]] = {}
         for one in self.broken:
-            broken.setdefault(one.domain, []).append(one)
+            broken.setdefault(one.guest or one.domain, []).append(one)
         return {
             name: sorted(
                 [*self.domains.get(name, []), *broken.get(name, [])], key=_date, reverse=True
@@ -45,9 +48,10 @@ class ListedGroup(Struct):
 
 
 class DomainRow(Struct):
-    """One domain of a group in a few words.
+    """One guest of a group in a few words.
 
     Attributes:
+        domain: its name; of two guests of one name, that with the host, or the UUID.
         newest: the newest backup that is not known to be damaged; else the newest; None if none
             can be read.
         is_damaged: ``newest`` is damaged, so no backup is good.
@@ -87,7 +91,7 @@ _TREND: Final = 10
 
 def domain_rows(group: ListedGroup, sort: str = "name") -> list[DomainRow]:
     """Return a row for each domain of a group, also of those with broken backups alone."""
-    broken = Counter(one.domain for one in group.broken)
+    broken = Counter(one.guest or one.domain for one in group.broken)
     rows = [_domain_row(name, group.domains.get(name, []), broken[name]) for name in group.names]
     return sorted(rows, key=SORTS[sort])
 
@@ -130,7 +134,8 @@ class ListingReport(Struct):
         """Collect a backup, a domain without one, or what cannot be listed; ignore any other."""
         match event:
             case events.ListedBackup():
-                self._group(event.group).domains.setdefault(event.domain, []).append(event)
+                guest = event.guest or event.domain
+                self._group(event.group).domains.setdefault(guest, []).append(event)
             case events.ListedDomain():
                 self._group(event.group).domains.setdefault(event.domain, [])
             case events.BrokenBackup():

@@ -66,8 +66,8 @@ async def test_domains_groups_and_days_are_summed_up(tmp_path, target, make):
     one = {"size_bytes": MIB + DATA_BYTES, "data_bytes": DATA_BYTES, "stored_bytes": DATA_BYTES}
     two, three = ({key: times * value for key, value in one.items()} for times in (2, 3))
     assert events == [
-        DomainStats("main", "db", 1, **one),
-        DomainStats("main", "web", 2, **two),
+        DomainStats("main", "db", 1, **one, guest="db"),
+        DomainStats("main", "web", 2, **two, guest="web"),
         GroupStats("main", 2, 3, **three),
         DayStats("main", day(DATE), 2, **two),
         DayStats("main", day(DATE + DAY_S), 1, **one),
