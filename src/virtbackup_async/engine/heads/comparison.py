@@ -94,8 +94,9 @@ def listed_domain(scan: Scan, directories: Sequence[TargetFile], guest: Guest) -
         guest: the domain.
     """
     domain, uuid = guest.name, guest.uuid
-    found = [one.definition for one in (*scan.complete, *scan.removed)]
-    found = [one for one in found if one.domain_name == domain]
+    # Two hosts may have made backups of one name in one second, of two guests of one name.
+    there = (one for one in (*scan.complete, *scan.removed) if one.path.parent in directories)
+    found = [one.definition for one in there if one.definition.domain_name == domain]
     problems = [one for one in scan.problems if {one.path, one.path.parent} & {*directories}]
     of_domain = [one for one in found if one.sequence is not None and one.domain_uuid == uuid]
     unread = {one.path.name.partition(".json")[0] for one in problems}

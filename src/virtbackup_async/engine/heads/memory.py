@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from virtbackup_async.catalog import definition_file
 from virtbackup_async.catalog.heads import RememberedTarget, TargetMemory
-from virtbackup_async.catalog.scanning import Scan
+from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.heads import comparison
 from virtbackup_async.engine.heads.comparison import Contradiction, ListedDomain
@@ -26,6 +26,7 @@ from virtbackup_async.events import Emit, Warned
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.heads import SEQUENCE_MAX, RememberedDomain
+from virtbackup_async.model.names import guest_of_directory
 from virtbackup_async.model.storage_location import StorageLocation
 
 UNREADABLE: Final = "heads_unreadable"
@@ -180,10 +181,17 @@ class Comparison(Struct, frozen=True):
         """Return what contradicts in one domain."""
         return tuple(one for one in self.contradictions if one.domain == domain)
 
-    def is_exchanged(self, definition: Definition) -> bool:
+    def is_exchanged(self, found: FoundBackup) -> bool:
         """Return whether this host has seen another definition of that name."""
+        definition = found.definition
+        # Of another guest with this name, another backup can have this name, in another directory.
+        uuid = guest_of_directory(found.path.parent.name).uuid
         domains = self.remembered.domains if self.remembered else ()
-        of_domain = (one for one in domains if one.domain == definition.domain_name)
+        of_domain = (
+            one
+            for one in domains
+            if one.domain == definition.domain_name and uuid in {None, one.uuid}
+        )
         seen = (one for domain in of_domain for one in domain.seen)
         return any(one.name == definition.name and one.hash != definition.hash for one in seen)
 

@@ -169,7 +169,7 @@ async def _compare_with_memory(
     )
     for contradiction in compared.contradictions:
         runtime.emit(warning_of(contradiction))
-    if compared.is_exchanged(found.definition) and not trusted:
+    if compared.is_exchanged(found) and not trusted:
         raise DefinitionError(
             f"{found.path}: this host has seen another definition of that name",
             hint=f"Restore another backup, or this one into files of your own with {TRUST_OPTION}.",

@@ -212,7 +212,9 @@ def _guests(
                 host=owner,
                 uuid=guest.uuid,
                 contradictions=tuple(
-                    Contradicted(found.message, found.advice) for found in comparison.of(guest.name)
+                    Contradicted(found.message, found.advice)
+                    for found in comparison.of(guest.name)
+                    if guest.uuid in {None, found.uuid} or found.uuid is None
                 ),
                 head=newest_head(found.definition for found in guest.backups),
             )
