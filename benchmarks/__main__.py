@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import scale
+from benchmarks import scale, serve
 from benchmarks.cases import GUEST_CASES, Bench, Figures
 from benchmarks.chart import svg
 from benchmarks.contenders import compile_installation
@@ -52,6 +52,9 @@ def main() -> None:
     if options.only == [_SCALE]:
         scale.run(scale.size_of(options), output)
         return
+    if options.only == [serve.NAME]:
+        serve.run(output, quick=options.quick)
+        return
     host = describe()
     with tempfile.TemporaryDirectory(prefix="virtbackup-state-") as state:
         # What is noted of these backups is no business of this host.
@@ -80,9 +83,9 @@ def _options() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="in 3 minutes; figures are rough")
-    names = f"may be given again; of: {', '.join(_NAMES)}; or alone: {_SCALE}"
-    parser.add_argument("--only", action="append", choices=[*_NAMES, _SCALE], metavar="NAME",
-                        help=names)  # fmt: skip
+    names = f"may be given again; of: {', '.join(_NAMES)}; or alone: {_SCALE}, {serve.NAME}"
+    parser.add_argument("--only", action="append", choices=[*_NAMES, _SCALE, serve.NAME],
+                        metavar="NAME", help=names)  # fmt: skip
     parser.add_argument("--runs", type=int, help=f"rounds; by default {_RUNS} or more")
     parser.add_argument("--output", type=Path, help="where to; by default docs/benchmarks")
     scale.add_options(parser)
