@@ -3,7 +3,6 @@
 Called by ``verify`` for the chunks of some backups, and by ``repair`` for all of them.
 """
 
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -122,7 +121,7 @@ class _Reading:
     async def read(self) -> CheckedChunks:
         try:
             async with create_task_group() as threads:
-                for number in range(os.cpu_count() or 1):
+                for number in range(self._checking.runs_at_once):
                     threads.start_soon(self._work, name=f"check {self._target} {number}")
         except BaseExceptionGroup as group:
             error = most_severe(group)

@@ -13,6 +13,7 @@ copies is lost if both are bad. Invariant: nothing is written. Memory: two bytes
 record of the index, and a batch of places.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from threading import Lock
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from virtbackup_async.errors import CorruptError, NewerVersionError
 from virtbackup_async.files.refusals import reading
 from virtbackup_async.model.amounts import size
+from virtbackup_async.repository.data.open_packs import OpenPacks
 from virtbackup_async.repository.data.read_runs import Run, places_of, runs_of
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.format.chunks import ID_BYTES
@@ -73,10 +75,20 @@ class Check:
         ]
         self._ends = np.zeros(len(names), dtype=np.int64)
         self._counts = np.zeros(len(names), dtype=np.int64)
+        self._open = OpenPacks(repository)
         self._turn = Lock()
         self.damage: dict[int, PackDamage] = {}
         self.damaged_heads: list[bytes] = []
         self.newer_pack: str | None = None
+
+    @property
+    def runs_at_once(self) -> int:
+        """How many runs should be checked at once, so that neither processors nor storage wait."""
+        return max(os.cpu_count() or 1, self._repository.storage.reads_at_once)
+
+    def close(self) -> None:
+        """Close the packs that were read. Blocks."""
+        self._open.close()
 
     def need(self, ids: Ids) -> int:
         """Ask for some chunks at all their locations. Blocks.
@@ -260,7 +272,7 @@ class Check:
     def _read(self, run: Run) -> pack_format.Data:
         """Return a run's bytes; nothing if they cannot be read at once."""
         try:
-            with closing(_open_pack(self._repository, self._packs[run.pack])) as file:
+            with self._open.opened(self._packs[run.pack]) as file:
                 return file.read_once(run.end - run.start, run.start)
         except (OSError, CorruptError):
             return _NOTHING

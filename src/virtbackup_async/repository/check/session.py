@@ -6,10 +6,11 @@ take no lease, as on a read-only medium, it works without one.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.repository.check.check import Check
-from virtbackup_async.repository.index.segments import Index, open_readable_index
+from virtbackup_async.repository.index.segments import open_readable_index
 from virtbackup_async.repository.storage.layout import Repository
 from virtbackup_async.repository.storage.leases import Lease
 from virtbackup_async.repository.storage.package_leases import take_package_lease
@@ -41,13 +42,17 @@ class CheckSession:
         self.repository = repository
         self.problems: list[CorruptError] = []
         self.lease_error: StorageError | None = None
+        self._opened = ExitStack()
         self._lease = self._take_lease(reads)
-        self._index = Index(repository.storage)
+        if self._lease is not None:
+            self._opened.callback(self._lease.close)
         try:
             pending = self._read_pending_deletion()
-            self._index, damaged = open_readable_index(repository)
+            index, damaged = open_readable_index(repository)
+            self._opened.callback(index.close)
             self.problems += [segment.error for segment in damaged]
-            self.checking = Check(repository, self._index, pending.packs)
+            self.checking = Check(repository, index, pending.packs)
+            self._opened.callback(self.checking.close)
         except BaseException:
             self.close()
             raise
@@ -58,10 +63,8 @@ class CheckSession:
             self._lease.refresh()
 
     def close(self) -> None:
-        """Close the index and give up the lease. Blocks."""
-        self._index.close()
-        if self._lease is not None:
-            self._lease.close()
+        """Close the packs and the index, and give up the lease. Blocks."""
+        self._opened.close()
 
     def _take_lease(self, reads: Sequence[str]) -> Lease | None:
         try:

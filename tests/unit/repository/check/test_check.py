@@ -10,6 +10,7 @@ from fakes.memory_repository import IDS, ids, make_memory_repository, on_step, s
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.check import check as checks
 from virtbackup_async.repository.check.check import Check, PackDamage, is_readable
+from virtbackup_async.repository.data import read_runs
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, chunk_id
@@ -263,3 +264,25 @@ def test_a_number_of_a_pack_that_a_segment_has_not_is_damage(repository):
         index.segments[0].packs = ()
         with pytest.raises(CorruptError, match="names no such pack"):
             check.look_at_packs(on_step)
+
+
+def test_a_pack_is_opened_once_for_all_that_is_read_of_it(monkeypatch):
+    monkeypatch.setattr(read_runs, "RUN_BYTES", 1)
+    repository = make_memory_repository()
+    storage = repository.storage
+    storage.reads_at_once = 7
+    store_chunks(repository, *range(1, 10))
+    opened = []
+    open_ = storage.open
+    monkeypatch.setattr(storage, "open", lambda name: opened.append(name) or open_(name))
+    with closing(open_index(repository)) as index:
+        check = Check(repository, index, frozenset())
+        check.need_all()
+        check.look_at_packs(on_step)
+        opened.clear()
+        runs = [*check.runs(on_step)]
+        assert len(runs) == 9
+        assert sum(map(check.check, runs)) > 0
+        check.close()
+    assert len(opened) == 1
+    assert check.runs_at_once >= 7
