@@ -33,6 +33,7 @@ from virtbackup_async.repository import (
     CHUNK_BYTES,
     find_repository,
     make_repository,
+    modified_times,
     open_storage,
     prune_repository,
     repair_repository_file,
@@ -324,6 +325,17 @@ def test_sizes_are_those_of_files_that_are_there(storage):
     storage.put_new("d/below/b", b"123")
     asked = iter(["d/below/b", "d/none", "d/a", "none/x", "d/below"])
     assert storage.sizes(asked) == {"d/a": 2, "d/below/b": 3}
+
+
+def test_times_of_many_files_are_those_of_each(storage):
+    storage.make_directory("other")
+    for name in ("d/a", "d/b", "other/c"):
+        storage.put_new(name, b"12")
+    times = modified_times(storage, ["d/a", "other/c", "d/none", "none/x"])
+    assert times.keys() == {"d/a", "other/c"}
+    for name, modified_s in times.items():
+        # A list may say it to the second.
+        assert modified_s == pytest.approx(storage.status(name).modified_s, abs=1)
 
 
 def test_a_status_tells_a_file_from_its_successor(storage):

@@ -130,8 +130,8 @@ def _start(directory: Path) -> tuple[subprocess.Popen, str, int]:
         **ports, "dir": data, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "bucket": BUCKET,
         "master.telemetry": "false", "admin.ui": "false", "webdav": "false",
         "s3.port.iceberg": 0, "s3.port.lance": 0, "s3.config": keys,
-        "s3.autoCreateBucket": "false", "s3.localSocket": directory / "s3",
-        "filer.localSocket": directory / "filer",
+        "s3.autoCreateBucket": "false", "s3.iam.readOnly": "false",
+        "s3.localSocket": directory / "s3", "filer.localSocket": directory / "filer",
     }  # fmt: skip
     weed = Path(sys.executable).parent / "weed"
     with (directory / "log").open("w") as log:

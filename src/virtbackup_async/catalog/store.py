@@ -92,7 +92,9 @@ class Catalog:
         path = self.definition_path(definition)
         with CancelScope(shield=True):
             try:
-                await _write(path, definition_file.dumps(definition))
+                await to_thread.run_sync(_write_new, path, definition_file.dumps(definition))
+            except FileExistsError as error:
+                raise StorageError(f"cannot write {path}: it exists") from error
             except StorageError as error:
                 try:
                     await _remove(path)
@@ -242,9 +244,13 @@ def _read(path: TargetFile, loads: Callable[[bytes, TargetFile], T], named: Targ
         raise storage_error("read", str(path), error) from error
 
 
-async def _write(path: TargetFile, data: bytes) -> None:
-    storage = await to_thread.run_sync(open_storage, path.target)
-    await to_thread.run_sync(storage.replace, path.stored_name, data)
+def _write_new(path: TargetFile, data: bytes) -> None:
+    storage = open_storage(path.target)
+    if path.target.plain_directory is None:
+        # A writer may be allowed to put new objects alone, and has to say that this is one.
+        storage.put_new(path.stored_name, data)
+    else:
+        storage.replace(path.stored_name, data)
 
 
 async def _remove(path: TargetFile) -> None:

@@ -29,6 +29,7 @@ from virtbackup_async.events.clean import (
     ChangeAccepted,
     CleanStopped,
     CleanVerdict,
+    LocksExtended,
     PendingFound,
     PendingLeft,
     PendingUndone,
@@ -163,6 +164,7 @@ __all__ = [
     "ListedBackup",
     "ListedDomain",
     "ListedRun",
+    "LocksExtended",
     "PastRequests",
     "PendingFound",
     "PendingLeft",
@@ -276,6 +278,7 @@ Event = (
     | RemovalFailed
     | RemovalPlanned
     | RepositorySwept
+    | LocksExtended
     | PendingFound
     | PendingUndone
     | PendingLeft

@@ -120,6 +120,18 @@ class RepositorySwept(Struct, frozen=True):
     unrewritten_bytes: int = 0
 
 
+class LocksExtended(Struct, frozen=True):
+    """The files of a target are locked for longer, by the Object Lock of its bucket.
+
+    ``until`` is RFC 3339, by the store's clock.
+    """
+
+    kind: ClassVar[str] = "locks_extended"
+    target: str
+    objects: int
+    until: str
+
+
 class PendingFound(Struct, frozen=True):
     """A backup was started and not finished; `clean` is about to undo it."""
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, cast
 
 from anyio import fail_after, to_thread
 
-from virtbackup_async.errors import DefinitionError
+from virtbackup_async.errors import DefinitionError, StorageError, VirtBackupError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.names import plain_name
@@ -76,10 +76,20 @@ async def open_writer(
     async with module.open_writer(location, cpu) as writer:
         try:
             yield writer
-        except BaseException:
+        except BaseException as cause:
             with fail_after(DISCARD_TIMEOUT_S, shield=True):
-                await writer.discard()
+                await _discard(writer, cause)
             raise
+
+
+async def _discard(writer: PackageWriter, cause: BaseException) -> None:
+    """Discard a package; that this fails, as for a host that may only add, hides no cause."""
+    try:
+        await writer.discard()
+    except StorageError as error:
+        if not isinstance(cause, VirtBackupError):
+            raise
+        cause.reason = f"{cause.reason}; what it stored stays for `clean`: {error.message}"
 
 
 @asynccontextmanager

@@ -165,8 +165,8 @@ def clean_in_words(event: events.Event) -> str | None:
         case events.PendingLeft() | events.RemovalFailed():
             word = "left for now" if event.in_use else "NOT CLEANED"
             return f"{event.domain}: {event.backup}: {word}: {event.error}"
-        case events.RepositorySwept():
-            return _swept_in_words(event)
+        case events.RepositorySwept() | events.LocksExtended():
+            return _kept_in_words(event)
         case (
             events.CleanStopped()
             | events.ChangeAccepted()
@@ -204,6 +204,12 @@ def _accepted_in_words(accepted: events.TargetAccepted) -> str:
         return f"{would} in {accepted.target}: no backup"
     head = head_of(accepted.sequence, accepted.definition_hash or "")
     return f"{would} in {accepted.target}: {accepted.backup} ({head})"
+
+
+def _kept_in_words(event: events.RepositorySwept | events.LocksExtended) -> str:
+    if isinstance(event, events.LocksExtended):
+        return f"{event.target}: {count(event.objects, 'object')} locked until {event.until}"
+    return _swept_in_words(event)
 
 
 def _swept_in_words(swept: events.RepositorySwept) -> str:

@@ -69,6 +69,12 @@ if TYPE_CHECKING:
     from virtbackup_async.repository.storage.key_changes import KeyChanges
     from virtbackup_async.repository.storage.layout import MapFile, Repository
     from virtbackup_async.repository.storage.leases import Lease, open_leased, take_prune_lease
+    from virtbackup_async.repository.storage.object_locks import (
+        BucketLock,
+        ExtendedLocks,
+        extend_locks,
+        lock_of_bucket,
+    )
     from virtbackup_async.repository.storage.package_leases import is_used, take_package_lease
     from virtbackup_async.repository.storage.repository_file import (
         find_repository,
@@ -81,6 +87,7 @@ if TYPE_CHECKING:
     )
     from virtbackup_async.repository.storage.served.serving import serve_directory
     from virtbackup_async.repository.storage.store_requests import requests_so_far
+    from virtbackup_async.repository.storage.times import modified_times
     from virtbackup_async.repository.storage.twins import prepare_copy, refuse_copy
     from virtbackup_async.repository.usage.exclusive import exclusive_usage
     from virtbackup_async.repository.usage.totals import Totals, total_usage
@@ -88,6 +95,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHUNK_BYTES",
     "BaseMap",
+    "BucketLock",
     "Check",
     "CheckSession",
     "ChunkMap",
@@ -97,6 +105,7 @@ __all__ = [
     "ChunkWriters",
     "Data",
     "Entries",
+    "ExtendedLocks",
     "HeldDirectory",
     "Key",
     "KeyChanges",
@@ -124,6 +133,7 @@ __all__ = [
     "drop_key",
     "entries_of",
     "exclusive_usage",
+    "extend_locks",
     "find_repository",
     "hold_key",
     "is_append_only",
@@ -133,8 +143,10 @@ __all__ = [
     "key_of_passphrase",
     "length_of",
     "list_key_slots",
+    "lock_of_bucket",
     "lost_ranges_of",
     "make_repository",
+    "modified_times",
     "need_map",
     "new_paper",
     "note_known_damage",
@@ -187,6 +199,9 @@ _NAMES: Final = {
     "storage.layout": ("MapFile", "Repository"),
     "storage.leases": ("Lease", "open_leased", "take_prune_lease"),
     "storage.package_leases": ("is_used", "take_package_lease"),
+    "storage.object_locks": (
+        "BucketLock", "ExtendedLocks", "extend_locks", "lock_of_bucket",
+    ),
     "storage.repository_file": (
         "find_repository", "is_append_only", "make_repository", "open_inner",
         "open_storage", "probe_storage",
@@ -194,6 +209,7 @@ _NAMES: Final = {
     ),
     "storage.served.serving": ("serve_directory",),
     "storage.store_requests": ("requests_so_far",),
+    "storage.times": ("modified_times",),
     "storage.twins": ("prepare_copy", "refuse_copy"),
     "usage.exclusive": ("exclusive_usage",),
     "usage.totals": ("Totals", "total_usage"),

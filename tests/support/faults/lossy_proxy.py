@@ -8,7 +8,7 @@ import asyncio
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import NamedTuple
@@ -44,6 +44,8 @@ class Answer(NamedTuple):
 Plan = Callable[[str, str], "Fault | Answer | None"]
 """Says what happens to a request of a method, for a path."""
 
+Judge = Callable[[str, str, Mapping[str, str]], "Answer | None"]
+
 CONDITIONS = frozenset({"if-match", "if-none-match"})
 LOSSES = (Fault.LOSE_REQUEST, Fault.LOSE_ANSWER, Fault.FAIL, Fault.FAIL_AFTER, Fault.CONFLICT,
           Fault.REPEAT, Fault.LATE, Fault.CUT_OFF, Fault.LIE)  # fmt: skip
@@ -75,6 +77,7 @@ class LossyProxy:
         met: the faults so far, by method.
         ignored: headers of conditions that do not matter.
         refused: headers for which a request is answered with 501.
+        judge: says what answers a request in place of the store, by its headers as well.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -85,6 +88,7 @@ class LossyProxy:
         self.endpoint = ""
         self.ignored: frozenset[str] = frozenset()
         self.refused: frozenset[str] = frozenset()
+        self.judge: Judge = lambda _method, _path, _headers: None
         self.stop: Callable[[], object] = lambda: None
         self._late: set[asyncio.Task[None]] = set()
 
@@ -121,6 +125,7 @@ class LossyProxy:
         """Return what to send, and whether the connection ends then; None to end it at once."""
         method, path, _ = request.first.split(" ", 2)
         fault = self.plan(method, path)
+        fault = self.judge(method, path, request.headers) or fault
         if self.refused & request.headers.keys():
             fault = Answer(501, "NotImplemented")
         if fault is not None:

@@ -23,6 +23,7 @@ from virtbackup_async.catalog.scanning import (
     is_removal_note,
 )
 from virtbackup_async.engine.clean.broken import find_broken, remove_broken
+from virtbackup_async.engine.clean.object_lock import extend_target_locks
 from virtbackup_async.engine.clean.pending import report_and_undo, undo_orphans
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
 from virtbackup_async.engine.clean.protection import protection_of, window_of
@@ -146,6 +147,7 @@ async def _clean_target(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> 
         await _apply_retention(cleaning, target, again)
     if not cleaning.request.dry_run:
         await prune(target.catalog.target, cleaning.emit)
+        await extend_target_locks(cleaning.runtime, target.catalog.target)
 
 
 async def _compare(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:

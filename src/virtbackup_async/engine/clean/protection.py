@@ -16,6 +16,7 @@ missing, each `clean` warns that it belongs to no backup.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from itertools import chain
 from typing import Final
 
 from msgspec import Struct
@@ -27,7 +28,7 @@ from virtbackup_async.model.amounts import age
 from virtbackup_async.model.packager import package_files
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
-from virtbackup_async.repository import Storage, open_storage
+from virtbackup_async.repository import modified_times, open_storage
 
 CONTRADICTED: Final = "its date contradicts the target's clock, does not count"
 LONGEST_BACKUP_S: Final = 2 * 86400.0
@@ -76,7 +77,7 @@ def window_of(groups: Iterable[Group], domain: str) -> timedelta | None:
 def protection_of(
     target: StorageLocation, backups: Sequence[FoundBackup], window: timedelta | None
 ) -> Protection:
-    """Return the protection of some backups; each file of their packages costs a request. Blocks.
+    """Return the protection of some backups; in an object store, by lists. Blocks.
 
     Raises:
         StorageError: the target cannot be read: then nothing may be removed.
@@ -84,26 +85,24 @@ def protection_of(
     if window is None or not backups:
         return UNPROTECTED
     storage = open_storage(target)
-    stored: dict[TargetFile, float] = {}
+    files = {found.path: _files(found) for found in backups}
     try:
         now_s = storage.clock(backups[0].path.parent.stored_name)
-        for found in backups:
-            stored[found.path] = _stored_s(storage, found) or now_s
+        times = modified_times(storage, chain.from_iterable(files.values()))
     except OSError as error:
         raise storage_error("read", str(target), error) from error
+    stored = {path: _stored_s(path, own, times) or now_s for path, own in files.items()}
     return Protection(window.total_seconds(), now_s, stored)
 
 
-def _stored_s(storage: Storage, found: FoundBackup) -> float:
-    """Return when a package was complete; 0 if it is gone, or the storage does not know."""
+def _files(found: FoundBackup) -> list[str]:
+    """Return the names of a backup's definition and of the files of its package."""
     directory = found.path.parent
-    files = [directory / name for name in package_files(found.definition)]
-    times = [_time_of(storage, file) for file in files]
-    return max(times, default=0.0) or _time_of(storage, found.path)
+    names = package_files(found.definition)
+    return [found.path.stored_name, *((directory / name).stored_name for name in names)]
 
 
-def _time_of(storage: Storage, file: TargetFile) -> float:
-    try:
-        return storage.status(file.stored_name).modified_s
-    except FileNotFoundError:
-        return 0.0
+def _stored_s(path: TargetFile, files: Sequence[str], times: Mapping[str, float]) -> float:
+    """Return when a package was complete; 0 if it is gone, or the storage does not know."""
+    package = (times.get(name, 0.0) for name in files if name != path.stored_name)
+    return max(package, default=0.0) or times.get(path.stored_name, 0.0)

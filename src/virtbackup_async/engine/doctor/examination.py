@@ -25,6 +25,7 @@ from virtbackup_async.engine.doctor import (
 )
 from virtbackup_async.engine.doctor.append_only import check_append_only
 from virtbackup_async.engine.doctor.heads import check_heads
+from virtbackup_async.engine.doctor.object_lock import check_object_lock
 from virtbackup_async.engine.doctor.recovery_key import check_recovery_key
 from virtbackup_async.engine.domain_states import SAVED
 from virtbackup_async.engine.host_state import Host, host_name
@@ -126,6 +127,7 @@ async def _examine_targets(work: _Examination) -> None:
         expected = any(group.append_only for group in groups)
         trial = partial(check_append_only, place, host_name(), expected=expected)
         work.tell(await to_thread.run_sync(trial))
+        work.tell(await check_object_lock(work.host, place, keeps=not expected))
         work.tell(await to_thread.run_sync(check_recovery_key, place, groups[0].name))
         try:
             scan = work.scans[place] = await work.host.catalog(place).scan()

@@ -25,7 +25,10 @@ _SSH_ROLES: Final = (
 _VERSIONS: Final = (
     "# The bucket needs versions (PutBucketVersioning), or a default retention (Object Lock):",
     "# an object can be put over another one, and then its older version is the good one.",
+    "# Versions of removed objects take space until a rule of the bucket removes them",
+    "# (PutBucketLifecycleConfiguration); as long as an object is locked, no rule does.",
 )
+_EXPIRY_DAYS: Final = 30
 
 
 def role_lines(target: StorageLocation, quota: str | None, keys: Sequence[str]) -> list[str]:
@@ -85,12 +88,14 @@ def _s3_lines(target: StorageLocation) -> list[str]:
         _policy([*adding, _conditional(below)]),
         "",
         "# MinIO, Ceph, SeaweedFS: the same without the condition, which they do not know.",
+        "# SeaweedFS takes it as a managed policy (CreatePolicy, AttachUserPolicy).",
         _policy(adding),
         "",
         "# The policy of the keeper's user.",
         _policy([*reading, _keeping(below)]),
         "",
         *_VERSIONS,
+        json.dumps(_lifecycle(prefix), indent=2),
     ]
 
 
@@ -108,8 +113,21 @@ def _reading(bucket: str, prefix: str, below: str) -> list[dict[str, Any]]:
     if prefix:
         listing["Action"] = "s3:ListBucket"
         listing["Condition"] = {"StringLike": {"s3:prefix": [prefix, f"{prefix}/*"]}}
-    read = {"Sid": "Read", "Effect": "Allow", "Action": "s3:GetObject"}
-    return [listing, {**read, "Resource": f"{_ARN}{below}*"}]
+    return [
+        listing,
+        {
+            "Sid": "Lock",
+            "Effect": "Allow",
+            "Action": "s3:GetBucketObjectLockConfiguration",
+            "Resource": f"{_ARN}{bucket}",
+        },
+        {
+            "Sid": "Read",
+            "Effect": "Allow",
+            "Action": "s3:GetObject",
+            "Resource": f"{_ARN}{below}*",
+        },
+    ]
 
 
 def _adding(below: str) -> list[dict[str, Any]]:
@@ -158,6 +176,24 @@ def _keeping(below: str) -> dict[str, Any]:
     return {
         "Sid": "Keep",
         "Effect": "Allow",
-        "Action": ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
+        "Action": [
+            "s3:PutObject",
+            "s3:DeleteObject",
+            "s3:AbortMultipartUpload",
+            "s3:GetObjectRetention",
+            "s3:PutObjectRetention",
+        ],
         "Resource": f"{_ARN}{below}*",
     }
+
+
+def _lifecycle(prefix: str) -> dict[str, Any]:
+    """Return a rule that removes versions once nobody can want them back any more."""
+    rule = {
+        "ID": "virtbackup-removed-files",
+        "Status": "Enabled",
+        "Filter": {"Prefix": f"{prefix}/" if prefix else ""},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": _EXPIRY_DAYS},
+        "Expiration": {"ExpiredObjectDeleteMarker": True},
+    }
+    return {"Rules": [rule]}

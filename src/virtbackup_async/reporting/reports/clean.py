@@ -12,8 +12,8 @@ class CleanReport(Struct):
         dry_run: nothing was removed; the verdicts are a plan.
         verdicts: of all complete backups.
         found: the unfinished backups; ``others`` has what became of them.
-        others: undone backups, whatever could not be undone or removed, and the guests whose
-            backups stay because their data changed suddenly.
+        others: undone backups, whatever could not be undone or removed, the guests whose backups
+            stay because their data changed suddenly, and locks that were extended.
         forgotten: the last word of a ``forget``; None of a ``clean``.
     """
 
@@ -27,6 +27,7 @@ class CleanReport(Struct):
         | events.RemovalFailed
         | events.CleanStopped
         | events.ChangeAccepted
+        | events.LocksExtended
     ] = field(default_factory=list)
     swept: list[events.RepositorySwept] = field(default_factory=list)
     unclaimed: list[events.UnclaimedBackups] = field(default_factory=list)
@@ -48,6 +49,7 @@ class CleanReport(Struct):
                 | events.RemovalFailed()
                 | events.CleanStopped()
                 | events.ChangeAccepted()
+                | events.LocksExtended()
             ):
                 self.others.append(event)
             case events.RepositorySwept():

@@ -53,6 +53,7 @@ from virtbackup_async.repository.storage.sealed_files import (
     SealedLease,
     readable_segments,
 )
+from virtbackup_async.repository.storage.times import modified_times
 
 _CLEAR: Final = frozenset({"", DIRECTORY, REPOSITORY_FILE, INDEX})
 _CLEAR_BELOW: Final = (KEYS, LEASES, PACKS)
@@ -96,6 +97,11 @@ class SealedStorage:
             sealed[name]: self._content_bytes(sealed[name], size_bytes)
             for name, size_bytes in found.items()
         }
+
+    def modified_times(self, names: Iterable[str]) -> dict[str, float]:
+        sealed = {self._sealed(name): name for name in names}
+        found = modified_times(self._inner, sealed)
+        return {sealed[name]: modified_s for name, modified_s in found.items()}
 
     def status(self, name: str) -> Status:
         with self._clearly(name):

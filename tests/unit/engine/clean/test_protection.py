@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from object_stores import memory_object_storage
 from virtbackup_async.catalog.amendment import amend_definition
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import Catalog
@@ -24,6 +25,7 @@ from virtbackup_async.engine.clean.retention import decide
 from virtbackup_async.model.backup import Definition, Packager, Verification
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
+from virtbackup_async.repository.storage.repository_file import STORAGES
 
 DAY_S = 86400
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -140,6 +142,28 @@ def test_the_target_says_when_it_got_what(tmp_path):
     assert protection.reason(gone) == "protected: stored 0 minutes ago"
     assert protection.contradicts(here)
     assert protection_of(target, [here], None) is UNPROTECTED
+
+
+async def test_in_an_object_store_a_list_says_how_old_all_backups_are(monkeypatch):
+    storage = memory_object_storage()
+    monkeypatch.setitem(STORAGES, "test", lambda _at: storage)
+    target = StorageLocation("test", "one")
+    names = [f"2029120{day}-000000_1_web" for day in range(1, 8)]
+    found = []
+    for name in names:
+        definition = Definition(
+            name=name, domain_id=1, domain_name="web", domain_xml="<domain/>",
+            disks={"vda": f"{name}_vda.raw"}, version="1.0.0", date=int(NOW_S),
+            packager=Packager("repository"),
+        )  # fmt: skip
+        storage.put_new(f"web/{name}_vda.raw.map", b"map")
+        storage.put_new(f"web/{name}.json", b"{}")
+        found.append(FoundBackup(definition, TargetFile(target, f"web/{name}.json")))
+    before = storage.traffic.total().requests
+    protection = protection_of(target, found, timedelta(days=30))
+    assert storage.traffic.total().requests - before <= 3  # the clock, and a list
+    assert len(protection.stored_s) == len(names)
+    assert all(protection.reason(each) for each in found)
 
 
 async def test_a_backup_is_as_old_as_its_package_however_often_it_is_verified(tmp_path):

@@ -68,7 +68,8 @@ def allows(policy, action, resource):
 
 @pytest.mark.parametrize(("url", "below"), [("s3://b", "b"), ("s3://b/p/q", "b/p/q")])
 def test_a_writer_adds_and_removes_leases_alone(url, below):
-    aws, others, keeper = policies(lines_of(url))
+    aws, others, keeper, lifecycle = policies(lines_of(url))
+    assert below.partition("/")[2] == lifecycle["Rules"][0]["Filter"]["Prefix"].rstrip("/")
     arn = f"arn:aws:s3:::{below}/"
     internal = f"{arn}.virtbackup-repository/"
     for policy in (aws, others):

@@ -64,7 +64,7 @@ def open_object_storage(
             hint="A target is s3://BUCKET or s3://BUCKET/PATH.",
         )
     if location.kind == S3:
-        return ObjectStorage(location, _s3(_completed(location), bucket, prefix), patience)
+        return ObjectStorage(location, _s3(completed(location), bucket, prefix), patience)
     make = partial(_STORES[location.kind], bucket, prefix=prefix or None, retry_config=_NO_TRIES)
     return ObjectStorage(
         location,
@@ -112,7 +112,7 @@ def _environment(location: StorageLocation) -> str:
     return blake3(repr((sorted(values.items()), sorted(config.items()))).encode()).hexdigest()
 
 
-def _completed(location: StorageLocation) -> StorageLocation:
+def completed(location: StorageLocation) -> StorageLocation:
     """Return a location with the server that AWS's own variables name, where it names none.
 
     Without a configuration, there is no other place for it.

@@ -19,8 +19,7 @@ A range of a pack that has been removed meanwhile raises FileNotFoundError when 
 import errno
 import posixpath
 import re
-import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from threading import Lock
 from typing import Final
 
@@ -33,7 +32,7 @@ from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
 from virtbackup_async.repository.storage.layout import lease_file
 from virtbackup_async.repository.storage.leases import PRUNER
-from virtbackup_async.repository.storage.objects.answers import LocalWriteError, Meta, Range, tag_of
+from virtbackup_async.repository.storage.objects.answers import LocalWriteError, Range, tag_of
 from virtbackup_async.repository.storage.objects.cache import Cache, CopiedFile
 from virtbackup_async.repository.storage.objects.calls import ObjectCalls
 from virtbackup_async.repository.storage.objects.directory import NothingHeld, ObjectDirectory
@@ -49,6 +48,7 @@ from virtbackup_async.repository.storage.objects.lease import (
     hold_here,
     remove_lease_if,
 )
+from virtbackup_async.repository.storage.objects.listed import Listed
 from virtbackup_async.repository.storage.objects.probe import (
     RECORD,
     Probed,
@@ -70,52 +70,9 @@ _CLOCK: Final = ".clock"
 _OWN: Final = re.compile(r"\.clock|\.probe-[0-9a-f]{16}")
 _LISTED_ALONE: Final = 3
 _COPIED: Final = frozenset({"index", "guests"})
-LISTED_S: Final = 300.0
 _MAX_OVERWRITTEN_BYTES: Final = 1 << 30
 _TRIES: Final = 100
 _READS_AT_ONCE: Final = 8
-
-
-class Listed:
-    """Facts from the last lists: each is used once, and soon; any thread may ask.
-
-    A file is mostly looked at before it is opened, so each of both may use its facts once.
-    """
-
-    def __init__(self) -> None:
-        self._metas: dict[str, tuple[float, dict[str, Meta]]] = {}
-        self._looked_at: dict[str, set[str]] = {}
-        self._turn = Lock()
-
-    def note(self, directory: str, files: Mapping[str, Meta]) -> None:
-        """Note the facts of a list."""
-        if kind_of(f"{directory}/-") == "guests":
-            with self._turn:
-                self._metas[directory] = (time.monotonic(), dict(files))
-                self._looked_at[directory] = set()
-
-    def look(self, name: str) -> Meta | None:
-        """Return the facts about a file, as ``take`` does, and leave them for it."""
-        directory, _, last = name.rpartition("/")
-        with self._turn:
-            at_s, files = self._metas.get(directory, (0.0, {}))
-            looked_at = self._looked_at.setdefault(directory, set())
-            if last in looked_at or time.monotonic() - at_s >= LISTED_S:
-                return None
-            looked_at.add(last)
-            return files.get(last)
-
-    def take(self, name: str) -> Meta | None:
-        """Return the facts about a file, if a list had them a moment ago; only once."""
-        directory, _, last = name.rpartition("/")
-        with self._turn:
-            at_s, files = self._metas.get(directory, (0.0, {}))
-            meta = files.pop(last, None)
-        return meta if time.monotonic() - at_s < LISTED_S else None
-
-    def forget(self, name: str) -> None:
-        """Forget a file that is written or removed."""
-        self.take(name)
 
 
 class ObjectStorage:
@@ -171,6 +128,15 @@ class ObjectStorage:
         found: dict[str, int] = {}
         for directory in directories:
             found |= self._sizes_below(directory, wanted - found.keys())
+        return found
+
+    def modified_times(self, names: Iterable[str]) -> dict[str, float]:
+        wanted = set(names)
+        found: dict[str, float] = {}
+        for directory in {_parent(name) for name in wanted}:
+            files, _ = self.calls.list_directory(directory)
+            paths = {f"{directory}/{last}" if directory else last: last for last in files}
+            found |= {path: files[paths[path]].modified_s for path in wanted & paths.keys()}
         return found
 
     def status(self, name: str) -> Status:
