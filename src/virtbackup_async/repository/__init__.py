@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from virtbackup_async.repository.storage.key_access import (
         SlotFacts,
         SlotList,
+        check_public_key,
         drop_key,
         hold_key,
         key_of_file,
@@ -125,6 +126,7 @@ __all__ = [
     "SlotList",
     "Storage",
     "Totals",
+    "check_public_key",
     "check_without_key",
     "data_extents",
     "data_length_of",
@@ -191,8 +193,9 @@ _NAMES: Final = {
     "prune.prune": ("Pruned", "prune_repository"),
     "storage.interface": ("HeldDirectory", "Kind", "Storage"),
     "storage.key_access": (
-        "SlotFacts", "SlotList", "drop_key", "hold_key", "key_of_file", "key_of_paper",
-        "key_of_passphrase", "list_key_slots", "new_paper", "open_key_changes", "written_on_paper",
+        "SlotFacts", "SlotList", "check_public_key", "drop_key", "hold_key", "key_of_file",
+        "key_of_paper", "key_of_passphrase", "list_key_slots", "new_paper", "open_key_changes",
+        "written_on_paper",
     ),
     "storage.key": ("Key",),
     "storage.key_changes": ("KeyChanges",),

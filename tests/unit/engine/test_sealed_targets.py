@@ -15,7 +15,7 @@ from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.copy.after_backup import copy_new_backups
 from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
 from virtbackup_async.errors import ConfigError
-from virtbackup_async.events import BackupDone, CopyDone, CopyFailed
+from virtbackup_async.events import BackupDone, CopyDone, CopyFailed, Level
 from virtbackup_async.repository import (
     Key,
     key_of_file,
@@ -105,6 +105,20 @@ async def test_a_run_without_the_public_key_writes_nothing(site):
     assert "key paper --public" in error.value.hint
     assert site.left() == []
     assert not site.key_file.exists()
+
+
+async def test_doctor_finds_a_public_key_that_is_missing_before_a_run_does(site):
+    async def problems():
+        found = await run_doctor(site.runtime(), DoctorRequest())
+        return [(one.level, one.message) for one in found if one.code == "public_key_unusable"]
+
+    assert await problems() == []
+    site.public.chmod(0o666)
+    ((level, message),) = await problems()
+    assert (level, "others may use public key" in message) == (Level.PROBLEM, True)
+    site.public.unlink()
+    ((_, message),) = await problems()
+    assert "missing public key" in message
 
 
 async def restored(vb, place):

@@ -4,6 +4,7 @@ import random
 import shutil
 from contextlib import closing
 from functools import partial
+from itertools import permutations
 
 import pytest
 from msgspec.structs import replace
@@ -23,6 +24,7 @@ from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.packagers.repository.writer import open_writer
 from virtbackup_async.repository import (
     CheckSession,
+    check_without_key,
     drop_bad_entries,
     drop_key,
     find_repository,
@@ -186,6 +188,38 @@ def run_files(place, ending=""):
         for name in run_key_names(storage)
         if name.endswith(ending)
     ]
+
+
+async def test_a_key_of_a_run_in_place_of_another_is_noticed(place):
+    await place.back_up("web", "3", [60, 61])
+    files = run_files(place)
+    assert len(files) == 6
+    for one, other in permutations(files, 2):
+        kept = one.read_bytes()
+        one.write_bytes(other.read_bytes())
+        fresh(place)
+        # The other copy of it is used.
+        assert check_all(place) == []
+        assert await place.restored("web", "3") == content([60, 61])
+        one.write_bytes(kept)
+    kept = {path: path.read_bytes() for path in files}
+    for path, other in zip(files, [*files[2:], *files[:2]], strict=True):
+        path.write_bytes(kept[other])
+    fresh(place)
+    assert check_all(place)
+    for name in "123":
+        with pytest.raises(CorruptError):
+            await place.restored("web", name)
+
+
+async def test_damage_is_found_without_any_key(place):
+    alone = StorageLocation.of(place.target)
+    assert [pack.error for pack in check_without_key(alone, on_step)] == [None, None]
+    pack = place.files(f"{DIRECTORY}/packs")[0]
+    data = bytearray(pack.read_bytes())
+    data[200] ^= 1
+    pack.write_bytes(data)
+    assert [pack.error for pack in check_without_key(alone, on_step)].count(None) == 1
 
 
 async def test_lost_keys_of_runs_are_noticed_and_their_chunks_stored_again(place):

@@ -151,6 +151,17 @@ def new_paper(public_file: Path) -> "Secret":
     return paper
 
 
+def check_public_key(path: Path) -> None:
+    """Check a file with the public half of a recovery key. Blocks.
+
+    Raises:
+        ConfigError: it is missing or damaged, or others may change it.
+    """
+    with loading_extra():
+        from virtbackup_async.repository.storage.public_file import read_public_file  # noqa: PLC0415
+    read_public_file(path)
+
+
 def open_key_changes(location: StorageLocation, key: "Key") -> "KeyChanges":
     """Return what changes the keys of the repository at a location. Blocks.
 
