@@ -5,7 +5,14 @@ from collections.abc import Iterator, Sequence
 from virtbackup_async.catalog.scanning import Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Group
-from virtbackup_async.engine.heads.memory import UNREADABLE, Comparison, compare
+from virtbackup_async.engine.heads.memory import (
+    ANOTHER,
+    ANOTHER_ADVICE,
+    OF_ANOTHER,
+    UNREADABLE,
+    Comparison,
+    compare,
+)
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.events import Finding, Level
 
@@ -35,13 +42,12 @@ def judge_heads(subject: str, compared: Comparison) -> Iterator[Finding]:
         advice = "Compare the target with the last notification, then run `virtbackup accept`."
         yield Finding(Level.WARNING, CHECK, subject, message, advice, code=UNREADABLE)
     remembered = compared.remembered
+    if compared.is_of_another:
+        yield Finding(Level.WARNING, CHECK, subject, ANOTHER, ANOTHER_ADVICE, code=OF_ANOTHER)
+        return
     if remembered is None or not compared.domains:
         return
-    if not remembered.domains and remembered.others:
-        message = "has another repository than this host has seen there"
-        advice = "If that is not one of several disks that you use in turn, find out who did it."
-        yield Finding(Level.WARNING, CHECK, subject, message, advice, code="heads_of_another")
-    elif compared.problems:
+    if compared.problems:
         return
     elif not remembered.domains:
         message = "this host has seen nothing of it yet, so it cannot know whether it is older"

@@ -6,7 +6,7 @@ one before; ``forget_definition`` is called before one is removed. ``compare`` c
 A failure here is a warning: the backup is made, and restored, without the memory as well.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -30,6 +30,11 @@ from virtbackup_async.model.names import guest_of_directory
 from virtbackup_async.model.storage_location import StorageLocation
 
 UNREADABLE: Final = "heads_unreadable"
+OF_ANOTHER: Final = "heads_of_another"
+ANOTHER: Final = "has another repository than this host has seen there, or none"
+ANOTHER_ADVICE: Final = (
+    "If it is not one of several disks that you use in turn, find out who exchanged it."
+)
 
 
 class Adding(Struct):
@@ -173,6 +178,12 @@ class Comparison(Struct, frozen=True):
     problems: tuple[str, ...] = ()
 
     @property
+    def is_of_another(self) -> bool:
+        """Whether this host remembers another repository in this place, and nothing of this one."""
+        found = self.remembered
+        return found is not None and not found.domains and found.others > 0
+
+    @property
     def domains_in_question(self) -> frozenset[str]:
         """The domains in which something contradicts."""
         return frozenset(one.domain for one in self.contradictions)
@@ -289,6 +300,13 @@ def _accept(memory: TargetMemory, guest: Guest, listed: ListedDomain) -> None:
     except DefinitionError:
         remembered = None  # a damaged memory is replaced
     _put(memory, guest, comparison.accepted(listed, remembered))
+
+
+def warnings_of(compared: Comparison, target: StorageLocation) -> Iterator[Warned]:
+    """Yield the warnings about a target."""
+    if compared.is_of_another:
+        yield Warned(f"{target}: {ANOTHER}. {ANOTHER_ADVICE}", code=OF_ANOTHER)
+    yield from map(warning_of, compared.contradictions)
 
 
 def warning_of(found: Contradiction) -> Warned:

@@ -16,7 +16,7 @@ from virtbackup_async.config.patterns import (
     pattern_of,
 )
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.heads.memory import compare, warning_of
+from virtbackup_async.engine.heads.memory import compare, warnings_of
 from virtbackup_async.engine.inventory.dates import local_time, start_of, time_of
 from virtbackup_async.engine.inventory.group_backups import (
     GroupBackups,
@@ -209,8 +209,8 @@ async def _warn_of_contradictions(runtime: Runtime, listings: Sequence[GroupList
     for target, scan in scans.items():
         wanted = partial(_any_shows, shows[target])
         compared = await compare(runtime.host, runtime.host.catalog(target), scan, wanted)
-        for found in compared.contradictions:
-            runtime.emit(warning_of(found))
+        for warning in warnings_of(compared, target):
+            runtime.emit(warning)
 
 
 def _any_shows(shows: Iterable[Callable[[str], bool]], domain: str) -> bool:

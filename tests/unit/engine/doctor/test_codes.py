@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from virtbackup_async import __file__ as package
-from virtbackup_async.engine.heads.memory import UNREADABLE
+from virtbackup_async.engine.heads.memory import OF_ANOTHER, UNREADABLE
 from virtbackup_async.model.heads import CONTRADICTIONS
 
 SOURCE = Path(package).parent
@@ -40,7 +40,7 @@ def test_each_finding_has_a_code():
 
 def test_each_code_is_documented_and_no_other():
     of_config = {"key_misspelled", "key_outdated", "key_wrong"}
-    codes = {*literals(), *of_config, *CONTRADICTIONS, UNREADABLE}
+    codes = {*literals(), *of_config, *CONTRADICTIONS, UNREADABLE, OF_ANOTHER}
     section = DOC.read_text().partition("## Codes")[2].partition("\n## ")[0]
     documented = set(re.findall(r"`([a-z]+(?:_[a-z]+)+|disk|room|version)`", section))
     assert documented == codes

@@ -3,121 +3,26 @@
 import json
 import os
 import shutil
-from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from fakes.hypervisor import DescribedDomain
-from fakes.site import NOW, Site
-from virtbackup_async.catalog import definition_file
-from virtbackup_async.catalog.checksum import checksum_of
+from fakes.rolling_site import EXCHANGED, FORKED, OLDER, RollingSite
 from virtbackup_async.catalog.heads import TargetMemory
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup
-from virtbackup_async.engine.clean.clean import run_clean
-from virtbackup_async.engine.clean.forget import ForgetRequest, run_forget
-from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.copy.selection import CopyRequest
 from virtbackup_async.engine.copy.session import run_copy
-from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
-from virtbackup_async.engine.inventory.accept import AcceptRequest, run_accept
 from virtbackup_async.engine.inventory.chosen_backup import (
-    FindRequest,
     PinRequest,
-    find_backup_to_read,
     set_pinned,
 )
 from virtbackup_async.engine.inventory.listing import ListRequest, run_list
 from virtbackup_async.engine.survey.survey import survey
 from virtbackup_async.errors import DefinitionError, NotFoundError, StorageError
-from virtbackup_async.events import BackupDone, Warned
-from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.reporting.health import health_of
 from virtbackup_async.reporting.overview.build import build_overview
-
-OLDER, EXCHANGED, FORKED = "target_rolled_back", "definition_exchanged", "definitions_forked"
-
-
-class RollingSite(Site):
-    """A host whose target can be brought back to an older state; a day passes at each backup."""
-
-    def __init__(self, root: Path, packager: str = "directory"):
-        image = root / "vda.raw"
-        image.write_bytes(os.urandom(65536))
-        super().__init__(root, DescribedDomain({"vda": image}), packager=packager)
-        self.day = 0
-
-    def runtime(self, config=None, *, now=None):
-        return super().runtime(config, now=now or self.now)
-
-    def now(self) -> datetime:
-        return NOW + timedelta(days=self.day)
-
-    async def make(self, count: int = 1) -> BackupDone:
-        """Back up, a day later each time."""
-        for _ in range(count):
-            self.day += 1
-            done = await self.back_up(method="snapshot")
-            assert isinstance(done, BackupDone), done
-        return done
-
-    def save(self) -> Path:
-        saved = self.root / f"saved-{len(list(self.root.glob('saved-*')))}"
-        return Path(shutil.copytree(self.target, saved))
-
-    def bring_back(self, saved: Path) -> None:
-        shutil.rmtree(self.target)
-        shutil.copytree(saved, self.target)
-
-    def paths(self) -> list[Path]:
-        return sorted((self.target / "fake").glob("*.json"))
-
-    def definitions(self) -> list[Definition]:
-        return [definition_file.loads(path.read_bytes(), path) for path in self.paths()]
-
-    def change(self, path: Path, **keys: object) -> None:
-        """Change a definition as somebody does who knows how: its checksum is right."""
-        raw = json.loads(path.read_bytes()) | keys
-        path.write_text(json.dumps(raw | {"checksum": checksum_of(raw)}))
-
-    def codes(self) -> list[str]:
-        """What the last command warned of."""
-        return [event.code for event in self.of(Warned) if event.code]
-
-    async def doctor(self) -> dict[str, str]:
-        found = await run_doctor(self.runtime(), DoctorRequest())
-        return {one.code: str(one.level) for one in found if one.check == "heads"}
-
-    async def listed(self) -> list[str]:
-        await run_list(self.runtime(), ListRequest())
-        return self.codes()
-
-    async def find(self, date: str | None = None, *, trusted: bool = False):
-        return await find_backup_to_read(
-            self.runtime(), FindRequest("all", "fake", date, trusted=trusted)
-        )
-
-    async def accept(self, *words: str, dry_run: bool = False):
-        return await run_accept(self.runtime(), AcceptRequest(words, dry_run))
-
-    async def clean(self, keep: int = 9) -> None:
-        """Keep the newest backups."""
-        rules = dict.fromkeys(("hourly", "daily", "weekly", "monthly", "yearly"), 0)
-        self.group |= {**rules, "keep_last": keep}
-        await run_clean(self.runtime(), CleanRequest())
-        assert len(self.paths()) <= keep
-
-    async def forget_newest(self) -> None:
-        name = self.paths()[-1].stem
-        await run_forget(self.runtime(), ForgetRequest([name], allow_newest=True))
-
-    def state(self) -> Path:
-        return Path(os.environ["VIRTBACKUP_STATE_DIRECTORY"])
-
-    def heads(self) -> list[Path]:
-        return sorted((self.state() / "heads").glob("*/*.json"))
 
 
 @pytest.fixture(params=["directory", "repository"])
@@ -414,7 +319,8 @@ async def test_disks_that_are_used_in_turn_are_told_apart_by_their_repositories(
     first = site.save()
     shutil.rmtree(site.target)
     site.target.mkdir()
-    assert await site.doctor() == {}
+    assert await site.doctor() == {"heads_of_another": "warning"}
+    assert await site.listed() == ["heads_of_another"]
     shutil.copytree(first / "fake", site.target / "fake")
     assert (await site.make()).sequence == 3
     site.bring_back(first)
