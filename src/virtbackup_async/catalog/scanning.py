@@ -16,7 +16,12 @@ from virtbackup_async.catalog import definition_file, pending_file
 from virtbackup_async.catalog.checksum import ChecksumError
 from virtbackup_async.catalog.existing import open_existing
 from virtbackup_async.catalog.raw_json import FILE_MAX_BYTES, unfit
-from virtbackup_async.errors import CorruptError, DefinitionError, StorageError
+from virtbackup_async.errors import (
+    CorruptError,
+    DefinitionError,
+    StorageError,
+    VirtBackupError,
+)
 from virtbackup_async.files.reached_path import UnfitFileError
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.model.backup import Definition, Pending
@@ -169,7 +174,7 @@ def newest_definition(directory: TargetFile) -> Definition | None:
                 return None
             data = opened.read(name, FILE_MAX_BYTES)
         return definition_file.loads(data, directory / name)
-    except (OSError, DefinitionError, StorageError):
+    except (OSError, VirtBackupError):
         return None
 
 

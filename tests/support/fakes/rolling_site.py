@@ -5,6 +5,7 @@ import os
 import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from fakes.hypervisor import DescribedDomain
 from fakes.site import NOW, Site
@@ -26,7 +27,7 @@ OLDER, EXCHANGED, FORKED = "target_rolled_back", "definition_exchanged", "defini
 class RollingSite(Site):
     """A host whose target can be brought back to an older state; a day passes at each backup."""
 
-    def __init__(self, root: Path, packager: str = "directory", **group: object):
+    def __init__(self, root: Path, packager: str = "directory", **group: Any) -> None:
         self.image = root / "vda.raw"
         self.image.write_bytes(os.urandom(65536))
         super().__init__(root, DescribedDomain({"vda": self.image}), packager=packager, **group)
@@ -40,11 +41,13 @@ class RollingSite(Site):
 
     async def make(self, count: int = 1) -> BackupDone:
         """Back up, a day later each time."""
+        made = []
         for _ in range(count):
             self.day += 1
             done = await self.back_up(method="snapshot")
             assert isinstance(done, BackupDone), done
-        return done
+            made.append(done)
+        return made[-1]
 
     def save(self) -> Path:
         saved = self.root / f"saved-{len(list(self.root.glob('saved-*')))}"
@@ -71,7 +74,7 @@ class RollingSite(Site):
 
     async def doctor(self) -> dict[str, str]:
         found = await run_doctor(self.runtime(), DoctorRequest())
-        return {one.code: str(one.level) for one in found if one.check == "heads"}
+        return {one.code or "": str(one.level) for one in found if one.check == "heads"}
 
     async def listed(self) -> list[str]:
         await run_list(self.runtime(), ListRequest())
