@@ -5,6 +5,8 @@ import subprocess
 import sys
 from contextlib import suppress
 
+import pytest
+
 from fakes import stored_images
 from fakes.stored_images import chunk, image_of, prune_images, read_image, store_image
 from object_stores import new_storage
@@ -39,6 +41,7 @@ def check(storage, names):
         assert read_image(storage, name) == [chunk(n) for n in image_of(writer, night)]
 
 
+@pytest.mark.timeout(300)
 def test_what_processes_completed_is_there_whoever_is_killed(object_server):
     storage = new_storage(object_server)
     writers = [started(storage, number) for number in range(WRITERS)]

@@ -29,6 +29,8 @@ from virtbackup_async.repository.storage.objects.requests import Connection
 from virtbackup_async.repository.storage.objects.storage import ObjectStorage
 from virtbackup_async.repository.storage.repository_file import find_in, make_in
 
+pytestmark = pytest.mark.timeout(300)
+
 CHUNKS = range(1, 13)
 WORKS = 14
 AT_ONCE = 4

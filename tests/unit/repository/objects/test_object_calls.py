@@ -75,7 +75,9 @@ READ_FAULTS = [Fault.LOSE_REQUEST, Fault.LOSE_ANSWER, Fault.FAIL, Fault.FAIL_AFT
 @pytest.mark.parametrize("fault", READ_FAULTS, ids=lambda fault: fault.name)
 def test_what_is_read_is_complete(object_server, fault, name):
     content = bytes(range(256)) * 4096
-    patience = Patience(answer_s=0.3, first_s=10, gone_s=10, pause_s=0.01)
+    # Only an answer that never comes is to be given up soon.
+    answer_s = 0.3 if fault is Fault.STALL else 60
+    patience = Patience(answer_s=answer_s, first_s=60, gone_s=60, pause_s=0.01)
     with meeting(object_server, [fault, None, fault], "GET", patience) as (storage, proxy):
         storage.put_new(name, content)
         file = storage.open(name)
@@ -93,7 +95,7 @@ def test_a_range_whose_answer_is_shorter_than_it_says_is_read_again(object_serve
 
 
 def test_a_store_that_lies_on_and_on_is_no_success(object_server):
-    patience = Patience(answer_s=5, first_s=0.2, gone_s=0.2, pause_s=0.01)
+    patience = Patience(answer_s=60, first_s=0.2, gone_s=0.2, pause_s=0.01)
     with meeting(object_server, [Fault.LIE] * 10_000, "PUT", patience) as (storage, _):
         for write in (storage.put_new, storage.replace):
             with pytest.raises(StorageError):
@@ -102,7 +104,7 @@ def test_a_store_that_lies_on_and_on_is_no_success(object_server):
 
 
 def test_what_a_failed_pack_left_is_removed(object_server):
-    patience = Patience(answer_s=5, first_s=0.2, gone_s=0.2, pause_s=0.01)
+    patience = Patience(answer_s=60, first_s=0.2, gone_s=0.2, pause_s=0.01)
     with meeting(object_server, [], "PUT", patience) as (storage, proxy):
         file = storage.create("d/a")
         file.append(b"x")
@@ -116,7 +118,7 @@ def test_what_a_failed_pack_left_is_removed(object_server):
 
 
 def test_a_segment_that_may_be_there_counts_as_named(object_server):
-    patience = Patience(answer_s=5, first_s=0.2, gone_s=0.2, pause_s=0.01)
+    patience = Patience(answer_s=60, first_s=0.2, gone_s=0.2, pause_s=0.01)
     with meeting(object_server, [], "PUT", patience) as (storage, proxy):
         file, named = storage.create_hidden("d/a"), []
         file.append(b"x")

@@ -14,7 +14,8 @@ from virtbackup_async.repository.storage.interface import Kind
 from virtbackup_async.repository.storage.objects.connecting import open_object_storage
 from virtbackup_async.repository.storage.objects.requests import Patience
 
-AT_ONCE = Patience(answer_s=2, first_s=0, gone_s=0, pause_s=0, longest_pause_s=0)
+# One try, which waits for its answer as long as a busy machine takes for it.
+AT_ONCE = Patience(answer_s=60, first_s=0, gone_s=0, pause_s=0, longest_pause_s=0)
 CALLS = {
     "read": lambda storage: storage.read("d/a", 10),
     "open": lambda storage: storage.open("d/a"),
