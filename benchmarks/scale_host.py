@@ -230,7 +230,8 @@ def _guest(place: Path, night: int, host: int, guest: int) -> DescribedDomain:
     image = place / f"{name}.raw"
     write_image(image, disk(guest_number(name), night))
     domain = DescribedDomain({"vda": image}, active=False)
-    domain.name, domain.uuid = name, str(uuid5(NAMESPACE_DNS, name))
+    # Locks on domains are the machine's: another simulation has other domains.
+    domain.name, domain.uuid = name, str(uuid5(NAMESPACE_DNS, f"{place.parent} {name}"))
     return domain
 
 

@@ -16,7 +16,8 @@ def pytest_addoption(parser):
     parser.addoption(
         "--all-points",
         action="store_true",
-        help="try every fault of docs/explanation/crash-safety.md, not only one at each step",
+        help="try every fault of docs/explanation/crash-safety.md, not only one at each step; "
+        "die at every change on every storage, and damage each of its files in each way",
     )
     parser.addoption(
         "--walks",
