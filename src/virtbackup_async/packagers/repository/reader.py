@@ -99,13 +99,18 @@ class RepositoryReader:
             image.close()
 
     @asynccontextmanager
-    async def open_chunks(self, file: str) -> AsyncIterator[tuple[ChunkMap, ChunkReader]]:
-        """Open the map of an image, and the reader of its chunks; errors as of ``open_disk``."""
+    async def open_chunks(self, file: str) -> AsyncIterator[tuple[ChunkMap, ReadAhead]]:
+        """Open the map of an image, and what reads its chunks; errors as of ``open_disk``.
+
+        The caller adds the chunks that it is going to read.
+        """
         name = self._location.stored_name(file)
         chunk_map, chunks = await to_thread.run_sync(self._open_chunk_map, name)
+        ahead = chunks.read_ahead(self._buffers.room)
         try:
-            yield chunk_map, chunks
+            yield chunk_map, ahead
         finally:
+            ahead.close()
             chunk_map.close()
 
     async def files(self) -> tuple[str, ...]:

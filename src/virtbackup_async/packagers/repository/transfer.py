@@ -4,7 +4,8 @@
 
     source's map     | a | b | - | c | d |       32,768 entries at once
     target's index   | a |   |   | c |   |       known: only the entry goes into the new map
-    missing                b           d         blob, compared with its id --> a pack here
+    missing                b           d         read ahead, in the order of the packs
+                                                 blob, compared with its id --> a pack here
                                                  sealed otherwise: opened, hashed, sealed anew
 
 ``writer.py`` calls it for each image. Batches of missing chunks are read in parallel and stored in
@@ -25,10 +26,10 @@ from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.repository.store_stream import batch_places
 from virtbackup_async.repository import (
     ChunkMap,
-    ChunkReader,
     ChunkWriter,
     Entries,
     MapWriter,
+    ReadAhead,
     data_length_of,
 )
 
@@ -44,7 +45,7 @@ class Transfer:
     """
 
     def __init__(
-        self, source: ChunkReader, chunks: ChunkWriter, image: MapWriter, cpu: CpuShares
+        self, source: ReadAhead, chunks: ChunkWriter, image: MapWriter, cpu: CpuShares
     ) -> None:
         self.read_bytes = 0
         self.stored_bytes = 0
@@ -66,6 +67,7 @@ class Transfer:
         async with open_workers(self._cpu.shared(batch_places)) as workers:
             while (block := await to_thread.run_sync(next, blocks, None)) is not None:
                 missing = await to_thread.run_sync(self._enter, block)
+                self._source.add(missing["leaf"])
                 missing_bytes = data_length_of(missing, size_bytes) if len(missing) else 0
                 self._done_bytes += data_length_of(block, size_bytes) - missing_bytes
                 self.read_bytes += missing_bytes

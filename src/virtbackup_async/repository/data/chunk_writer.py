@@ -22,7 +22,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import LockHeldError, StorageError
-from virtbackup_async.repository.data.chunk_reader import ChunkReader
+from virtbackup_async.repository.data.chunk_reader import ChunkSource
 from virtbackup_async.repository.data.known_chunks import KnownChunks, Storer, open_known_chunks
 from virtbackup_async.repository.data.pack_writer import PackWriter
 from virtbackup_async.repository.format.map_format import Leaves
@@ -143,7 +143,7 @@ class ChunkWriter:
         """
         return self._pack(chunks, lambda ids: self._blobs({id_: chunks[id_] for id_ in ids}))
 
-    def pack_from(self, source: ChunkReader, leaves: Mapping[bytes, bytes]) -> Packed:
+    def pack_from(self, source: ChunkSource, leaves: Mapping[bytes, bytes]) -> Packed:
         """Claim those of another repository's chunks that are missing; read them. As ``pack``.
 
         If both repositories seal alike, the blobs are taken as they are, once they have been
@@ -167,7 +167,7 @@ class ChunkWriter:
             raise
 
     def _taken(
-        self, source: ChunkReader, leaves: Mapping[bytes, bytes], ids: Iterable[bytes]
+        self, source: ChunkSource, leaves: Mapping[bytes, bytes], ids: Iterable[bytes]
     ) -> dict[bytes, bytes | bytearray]:
         if source.sealing == self._sealing:
             if self._sealing.run_keys is not None and source.sealing.run_keys is not None:

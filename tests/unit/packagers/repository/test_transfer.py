@@ -1,11 +1,13 @@
 """transfer.py: only missing chunks are read, once each, and sealed as the other repository does."""
 
 from contextlib import asynccontextmanager
+from random import Random
 
 import pytest
 from anyio import create_task_group
 
 from fakes.small_repository import content
+from object_stores import memory_object_storage
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
@@ -16,6 +18,7 @@ from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.repository.reader import open_reader
 from virtbackup_async.packagers.repository.writer import open_writer
 from virtbackup_async.repository import CHUNK_BYTES, ChunkReader, find_repository, make_repository
+from virtbackup_async.repository.storage.repository_file import STORAGES
 
 PACKAGER = Packager("repository", {"compression_lvl": 1})
 CHUNKS = [1, 2, 0, 3, 2, *range(10, 60)]
@@ -38,8 +41,11 @@ class Place:
         return Location(PACKAGER, self.location, "web", name)
 
     async def back_up(self, name, chunks):
+        return await self.store(name, content(chunks))
+
+    async def store(self, name, data):
         image = self.directory / "image"
-        image.write_bytes(content(chunks))
+        image.write_bytes(data)
         async with (
             open_writer(self.package(name), self.cpu) as writer,
             open_image_stream(image, BufferPool()) as stream,
@@ -129,6 +135,32 @@ async def test_what_is_there_is_not_read(tmp_path, reads):
     assert taken.read_bytes == 2 * CHUNK_BYTES
     assert 0 < taken.stored_bytes < CHUNK_BYTES
     assert await there.restored("2") == content([*CHUNKS[:-1], 99, 100])
+
+
+async def test_from_an_object_store_chunks_are_read_by_few_requests(tmp_path, monkeypatch):
+    """Whatever order the image has them in: it is not that of the packs."""
+    storage = memory_object_storage()
+    monkeypatch.setitem(STORAGES, "test", lambda _at: storage)
+    here, there = Place(tmp_path / "here"), Place(tmp_path / "there")
+    here.location = StorageLocation("test", "one")
+    make_repository(here.location)
+    chunks = {number: Random(number).randbytes(CHUNK_BYTES) for number in range(150)}
+    order = [*chunks]
+    await here.store("1", b"".join(chunks.values()))
+    Random(1).shuffle(order)
+    shuffled = b"".join(chunks[number] for number in order)
+    await here.store("2", shuffled)
+    before = requests_for_packs(storage)
+    taken = await there.take(here, "2")
+    assert taken.read_bytes == len(shuffled)
+    # Without reading ahead it is one for each chunk.
+    assert requests_for_packs(storage) - before <= len(order) // 3
+    assert await there.restored("2") == shuffled
+
+
+def requests_for_packs(storage):
+    counts = storage.traffic.by_kind()
+    return sum(count.requests for (_, kind), count in counts.items() if kind == "packs")
 
 
 async def test_blobs_move_as_they_are(tmp_path):
