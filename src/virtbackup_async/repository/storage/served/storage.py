@@ -20,9 +20,15 @@ from typing import Final, TypeVar
 from virtbackup_async.errors import StorageError
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.storage.held_change import change_held
-from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
+from virtbackup_async.repository.storage.interface import (
+    Kind,
+    LeaseLook,
+    Status,
+    StoredFile,
+)
 from virtbackup_async.repository.storage.served import messages as m
 from virtbackup_async.repository.storage.served.connection import Call, Connection
+from virtbackup_async.repository.storage.served.copied import copied, is_copied
 from virtbackup_async.repository.storage.served.files import (
     Collected,
     ServedDirectory,
@@ -107,8 +113,9 @@ class ServedStorage:
     def exists(self, name: str) -> bool:
         return self._ask("read", name, m.Exists, m.Done).value is True
 
-    def open(self, name: str) -> ServedFile:
-        return ServedFile(self.link, name, self.where(name))
+    def open(self, name: str) -> StoredFile:
+        file = ServedFile(self.link, name, self.where(name))
+        return copied(file) if is_copied(name) else file
 
     def open_directory(self, name: str) -> ServedDirectory:
         return ServedDirectory(self.link, name, self.where(name))
