@@ -17,7 +17,13 @@ from virtbackup_async.config.values import (
     flag,
     texts,
 )
-from virtbackup_async.model.storage_location import SSH, URL_KINDS, StorageLocation
+from virtbackup_async.model.storage_location import (
+    BUCKET_KINDS,
+    S3,
+    SSH,
+    URL_KINDS,
+    StorageLocation,
+)
 
 _URL_BEGIN: Final = r"^[A-Za-z][A-Za-z0-9+.-]*://"
 _BUCKET: Final = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
@@ -26,7 +32,7 @@ _STEP: Final = r"(?!\.{1,2}(?:/|$))[^/\x00-\x20\x7f?#@\\]+"
 _WORD: Final = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _HOST: Final = rf"(?:{_WORD}|\[[0-9A-Fa-f:.]+\])"
 _PLACES: Final = {
-    "s3": rf"{_BUCKET}(?:/{_STEP})*",
+    **dict.fromkeys(BUCKET_KINDS, rf"{_BUCKET}(?:/{_STEP})*"),
     SSH: rf"(?:{_WORD}@)?{_HOST}(?::[0-9]{{1,5}})?(?:/{_STEP})+",
 }
 _URL: Final = f"^(?:{'|'.join(f'{kind}://{_PLACES[kind]}' for kind in URL_KINDS)})/?$"
@@ -68,6 +74,10 @@ TARGET_KEYS: Final[Mapping[str, Check]] = {
     "create_bucket": flag,
 }
 """The keys of a mapping; all but the URL are fields of a StorageLocation."""
+
+
+_OF_ALL: Final = frozenset({"endpoint"})
+"""The keys that each kind of object store has; the others are those of S3."""
 
 
 def _or_null(check: Check) -> Mapping[str, Any]:
@@ -149,4 +159,6 @@ def _of_url(url: str, options: Mapping[str, Any] | None = None) -> StorageLocati
     kind, _, path = url.partition("://")
     if kind == SSH and options:
         raise SecretValueError(f"{', '.join(options)}: only a target in an object store has that")
+    if kind in BUCKET_KINDS and kind != S3 and (foreign := [*(options or {}).keys() - _OF_ALL]):
+        raise SecretValueError(f"{', '.join(sorted(foreign))}: only an s3:// target has that")
     return StorageLocation(kind, path.rstrip("/"), **options or {})

@@ -16,7 +16,10 @@ from virtbackup_async.errors import StorageError
 
 LOCAL: Final = "file"
 SSH: Final = "ssh"
-URL_KINDS: Final = ("s3", SSH)
+S3: Final = "s3"
+BUCKET_KINDS: Final = (S3, "gs", "az")
+"""Buckets of S3 and of Google Cloud Storage, containers of Azure Blob Storage."""
+URL_KINDS: Final = (*BUCKET_KINDS, SSH)
 """The kinds that a configuration can name by a URL."""
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
 

@@ -53,6 +53,18 @@ def test_a_url_is_a_bucket_and_a_prefix(url, path):
         _ = location.directory
 
 
+@pytest.mark.parametrize("kind", ["gs", "az"])
+def test_a_bucket_may_be_of_another_provider(kind):
+    assert located(f"{kind}://backups/berlin/") == StorageLocation(kind, "backups/berlin")
+    endpoint = "http://127.0.0.1:10000"
+    assert located(f"{{url: {kind}://backups, endpoint: '{endpoint}'}}") == StorageLocation(
+        kind, "backups", endpoint=endpoint
+    )
+    assert "profile, region: only an s3:// target has that" in refusal(
+        f"{{url: {kind}://backups, region: a, profile: b}}"
+    )
+
+
 @pytest.mark.parametrize(
     ("url", "path"),
     [

@@ -20,7 +20,7 @@ from virtbackup_async.errors import (
     StorageError,
     install_hint,
 )
-from virtbackup_async.model.storage_location import LOCAL, SSH, StorageLocation
+from virtbackup_async.model.storage_location import BUCKET_KINDS, LOCAL, SSH, StorageLocation
 from virtbackup_async.repository.format import pack_format, sealed_json
 from virtbackup_async.repository.storage import description
 from virtbackup_async.repository.storage.interface import Kind, Probing, Storage
@@ -70,7 +70,7 @@ def _open_ssh(location: StorageLocation) -> Storage:
 STORAGES: Final[dict[str, Callable[[StorageLocation], Storage]]] = {
     LOCAL: _open_local,
     SSH: _open_ssh,
-    **dict.fromkeys(("s3", "gs", "az"), _open_objects),
+    **dict.fromkeys(BUCKET_KINDS, _open_objects),
 }
 """Opens a storage of each kind: nothing else knows which kinds there are."""
 

@@ -1,9 +1,19 @@
 """What people read when an object store cannot be used: one line, and what to do."""
 
 import re
+import ssl
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from threading import Thread
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from faults.lossy_proxy import Answer, Fault, lossy_proxy
 from object_server import KEYS, READER_KEYS, set_credentials
@@ -92,6 +102,47 @@ def test_a_host_that_is_not_there_is_reported(monkeypatch, call, endpoint, reaso
 def test_a_store_without_tls_is_reported(object_server, call):
     with refused("cannot reach the store: it does not speak TLS", "http://"):
         call(storage_at(object_server.endpoint.replace("http:", "https:")))
+
+
+@pytest.fixture
+def untrusted_server(tmp_path):
+    """A TLS server whose certificate no authority has signed; returns its URL."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem.write_bytes(secret + certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.handle_error = lambda *_: None
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever, name="untrusted")
+        thread.start()
+        yield f"https://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@each_call
+def test_a_certificate_that_nobody_signed_is_refused(untrusted_server, monkeypatch, call):
+    set_credentials(monkeypatch)
+    with refused("cannot reach the store: its TLS certificate is not trusted", "Install the"):
+        call(storage_at(untrusted_server))
 
 
 ANSWERS = {

@@ -1,7 +1,8 @@
 """Opens the storage of a target in an object store, by its URL: S3, GCS or Azure.
 
-``s3://BUCKET/PREFIX`` is tested with SeaweedFS. ``gs://`` and ``az://`` go through the same library
-and the same calls, with credentials from the environment alone, and are not tested.
+``s3://BUCKET/PREFIX`` is tested with SeaweedFS. ``gs://BUCKET/PREFIX`` and ``az://CONTAINER/PREFIX``
+go through the same library and the same calls, with credentials from the environment alone
+(``GOOGLE_…``, ``AZURE_…``). The tests do not cover them; docs/how-to/object-stores.md says more.
 """
 
 import os
@@ -21,7 +22,7 @@ from msgspec.structs import replace
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.storage_location import S3, StorageLocation
 from virtbackup_async.repository.storage.objects.credentials import s3_options
 from virtbackup_async.repository.storage.objects.requests import (
     Answer,
@@ -32,11 +33,14 @@ from virtbackup_async.repository.storage.objects.requests import (
 from virtbackup_async.repository.storage.objects.storage import ObjectStorage
 from virtbackup_async.repository.storage.objects.traffic import Count, Traffic, sum_of
 
-S3: Final = "s3"
 _CONNECT_S: Final = 10.0
 _NO_TRIES: Final = {"max_retries": 0}
 _DEFAULT_REGION: Final = "us-east-1"
-_STORES: Final[dict[str, Any]] = {"gs": GCSStore, "az": AzureStore}
+# The class of a store, and what it calls its endpoint.
+_STORES: Final[dict[str, tuple[Any, str]]] = {
+    "gs": (GCSStore, "base_url"),
+    "az": (AzureStore, "endpoint"),
+}
 _CONFLICT: Final = 409
 _MOST_OPEN: Final = 8
 _PREFIXES: Final = ("AWS_", "AZURE_", "GOOGLE_", "VIRTBACKUP_CACHE_")
@@ -65,10 +69,13 @@ def open_object_storage(
         )
     if location.kind == S3:
         return ObjectStorage(location, _s3(completed(location), bucket, prefix), patience)
-    make = partial(_STORES[location.kind], bucket, prefix=prefix or None, retry_config=_NO_TRIES)
+    kind, endpoint_key = _STORES[location.kind]
+    endpoint = location.endpoint or "https:"
+    config = {} if location.endpoint is None else {endpoint_key: location.endpoint}
+    make = partial(kind, bucket, prefix=prefix or None, config=config, retry_config=_NO_TRIES)
     return ObjectStorage(
         location,
-        Connection(lambda most, step: make(client_options=_options(most, step, "https:"))),
+        Connection(lambda most, step: make(client_options=_options(most, step, endpoint))),
         patience,
     )
 

@@ -41,6 +41,7 @@ class Failure(NamedTuple):
 
 _STATUS: Final = re.compile(r"status code: ([0-9]{3})\b")
 _CODE: Final = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
+_ADDRESS: Final = re.compile(r"https?://\S+")
 _OK: Final = range(200, 300)
 
 _KEYS: Final = (
@@ -77,6 +78,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "RequestTimeTooSkewed": _CLOCK,
     "RequestExpired": _CLOCK,
     "NoSuchBucket": _BUCKET,
+    "ContainerNotFound": _BUCKET,
+    "AuthenticationFailed": _KEYS,
+    "AuthorizationFailure": _RIGHTS,
+    "AuthorizationPermissionMismatch": _RIGHTS,
     "InvalidBucketName": _NAME,
     "PermanentRedirect": _REGION,
     "TemporaryRedirect": _REGION,
@@ -95,7 +100,7 @@ _PASSING_STATUS: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _REACH: Final = "Check the endpoint of the target, and the network between this host and it."
 _NO_ANSWER: Final = (
     # A text of the library's errors without an answer, and what people read. The first fits.
-    ("certificate", "its TLS certificate is not trusted",
+    ("InvalidCertificate", "its TLS certificate is not trusted",
      "Install the certificate of its authority on this host, or correct the endpoint."),
     ("InvalidContentType", "it does not speak TLS",
      "Write the endpoint with http:// if the network to it is safe."),
@@ -104,7 +109,7 @@ _NO_ANSWER: Final = (
     ("Timeout", "it does not answer in time", _REACH),
     ("Connect,", "no connection", _REACH),
 )  # fmt: skip
-_TLS: Final = frozenset({"certificate", "InvalidContentType"})
+_TLS: Final = frozenset({"InvalidCertificate", "InvalidContentType"})
 
 
 def failure_of(error: Exception, doing: str, where: str) -> Failure:
@@ -119,7 +124,7 @@ def failure_of(error: Exception, doing: str, where: str) -> Failure:
     status = int(found[1]) if (found := _STATUS.search(text)) else None
     code = found[1] if (found := _CODE.search(text)) else None
     start = f"cannot {doing} {where}"
-    if code == "NoSuchBucket":
+    if code in {"NoSuchBucket", "ContainerNotFound"}:
         return Failure(Outcome.NO_BUCKET, _in_words(start, _BUCKET, code))
     for kind, outcome in _OUTCOMES:
         if isinstance(error, kind):
@@ -160,6 +165,7 @@ def _answered(status: int, code: str | None, start: str) -> Failure:
 
 
 def _without_answer(text: str, start: str) -> Failure:
+    text = _ADDRESS.sub("", text)  # which has names of files, and they may be anything
     if "Received redirect" in text:
         return Failure(Outcome.FINAL, _in_words(start, _REGION, None))
     for sign, reason, hint in _NO_ANSWER:
