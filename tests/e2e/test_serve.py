@@ -143,3 +143,43 @@ def process_end(process):
 def test_wrong_words_are_usage_errors(config, words):
     done = virtbackup("-c", config, "serve", "web", *words)
     assert done.returncode == 2, done.stderr
+
+
+def qemu_io(uri, *commands):
+    words = [word for command in commands for word in ("-c", command)]
+    done = subprocess.run(
+        ["qemu-io", "-f", "raw", *words, uri],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout + done.stderr
+
+
+async def test_what_was_flushed_is_there_after_a_kill(tmp_path, image, config):
+    await StoredBackup(tmp_path / "target", Packager("repository")).make(image)
+    packs = {path: path.read_bytes() for path in (tmp_path / "target").rglob("*.pack")}
+    expected = bytearray(image.read_bytes())
+    overlay = tmp_path / "web.overlay"
+    for number in range(1, 4):
+        process, (disk,) = serve(config, "--overlay", overlay)
+        assert disk["writable"]
+        try:
+            said = qemu_io(disk["uri"], f"write -P {number} {number}M 70000", "flush")
+            said += qemu_io(disk["uri"], f"write -z {20 + number}k 100k", "flush")
+        finally:
+            process.kill()
+            process.communicate(timeout=60)
+        assert "failed" not in said
+        expected[number * MIB : number * MIB + 70000] = bytes([number]) * 70000
+        start = (20 + number) << 10
+        expected[start : start + (100 << 10)] = bytes(100 << 10)
+    process, (disk,) = serve(config, "--overlay", overlay)
+    try:
+        assert copied(disk["uri"], tmp_path / "copy") == expected
+    finally:
+        code, _, err = stop(process)
+    assert (code, err) == (0, "")
+    assert packs == {path: path.read_bytes() for path in packs}
+    assert overlay.stat().st_blocks * 512 < 2 * MIB

@@ -27,7 +27,7 @@ METHODS = {
     "diff": ["older", "newer", "group"],
     "doctor": ["groups", "freeze"],
     "export": ["found", "disk", "output", "image_format"],
-    "serve": ["found", "disks", "socket", "tcp", "tls"],
+    "serve": ["found", "disks", "socket", "tcp", "tls", "overlay"],
     "find": ["group", "domain", "date", "disks", "trusted"],
     "forget": ["backups", "group", "unpin", "allow_newest", "dry_run", "wait_s"],
     "log": ["limit"],

@@ -204,7 +204,7 @@ class Restores(Methods):
             return await export_disk(runtime, request)
 
     @asynccontextmanager
-    async def serve(
+    async def serve(  # noqa: PLR0913 -- one for each option
         self,
         found: "FoundBackup",
         *,
@@ -212,8 +212,9 @@ class Restores(Methods):
         socket: AnyPath | None = None,
         tcp: tuple[str, int] | None = None,
         tls: AnyPath | None = None,
+        overlay: AnyPath | None = None,
     ) -> AsyncGenerator[BackupServed]:
-        """Serve the disks of a backup over NBD, read-only, until the block ends.
+        """Serve the disks of a backup over NBD until the block ends, read-only unless ``overlay``.
 
         ``clean`` does not remove the backup in the meantime. A client that meets damage gets an
         I/O error for that range, and ``on_event`` a ``RangeUnreadable``.
@@ -225,12 +226,15 @@ class Restores(Methods):
             tcp: host and port to listen on in place of a socket; needs ``tls``.
             tls: a directory with ``ca-cert.pem``, ``server-cert.pem`` and ``server-key.pem``;
                 clients need a certificate of that authority.
+            overlay: a file that takes what clients write to the only disk, durable once they have
+                flushed; it is made if it is missing, and can be used again.
 
         Raises:
             NotFoundError: the backup has no such disk.
             CorruptError: the backup is damaged.
             LockHeldError: it is being removed, or another process has that socket.
-            ConfigError: other users could exchange the socket, or TCP comes without ``tls``.
+            ConfigError: other users could exchange the socket, TCP comes without ``tls``, or the
+                overlay is that of another disk.
             NbdConnectionError: nothing can listen there.
             ImageError: a disk can only be read by QEMU.
             StorageError: there is no space to unpack a disk that can only be read in order.
@@ -245,7 +249,8 @@ class Restores(Methods):
             None if tcp is None else TcpAddress(*tcp),
             None if tls is None else Path(tls),
         )
-        request = ServeRequest(found.definition, found.path.parent, tuple(disks), place)
+        above = None if overlay is None else Path(overlay)
+        request = ServeRequest(found.definition, found.path.parent, tuple(disks), place, above)
         runtime = await self._ready()
         async with (
             naming_another(runtime, found, Use("serve", ())),

@@ -9,7 +9,8 @@ class ServedDisk(Struct, frozen=True):
     """A disk that is served, at ``uri``.
 
     ``format`` is that of the image in the package; clients see the disk as a guest did. ``checked``
-    says whether each byte is compared with the recorded digests before it is sent.
+    says whether each byte is compared with the recorded digests before it is sent. A ``writable``
+    disk has an overlay, which takes what clients write; the backup never changes.
     """
 
     disk: str
@@ -17,6 +18,7 @@ class ServedDisk(Struct, frozen=True):
     size_bytes: int
     format: str
     checked: bool
+    writable: bool = False
 
 
 class BackupServed(Struct, frozen=True):

@@ -47,6 +47,12 @@ _MOST_PORT = 65535
     help="The directory with ca-cert.pem, server-cert.pem and server-key.pem, for --listen.",
 )
 @click.option(
+    "--overlay",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Take writes to the disk into this file, which is made if it is missing.",
+)
+@click.option(
     TRUST_OPTION, "trusted", is_flag=True, help="Accept a definition with a wrong checksum."
 )
 @target_option
@@ -60,13 +66,15 @@ def command(  # noqa: PLR0913 -- one for each option
     socket: Path | None,
     listen: str | None,
     tls: Path | None,
+    overlay: Path | None,
     trusted: bool,
 ) -> None:
-    """Serve the disks of one backup over NBD, read-only, as a guest saw them.
+    """Serve the disks of one backup over NBD, as a guest saw them.
 
     Prints the address of each disk, for qemu-img, nbdcopy, guestfish and other programs, and
     serves until Ctrl-C or SIGTERM. Nothing is restored: each program reads what it asks for.
-    Meanwhile `clean` does not remove the backup.
+    Meanwhile `clean` does not remove the backup, and nothing changes it: with --overlay, one disk
+    can be written to, and the file keeps the changes.
     """
     if (listen is None) != (tls is None) or (listen is not None and socket is not None):
         raise click.UsageError("--listen goes with --tls, and not with --socket")
@@ -75,7 +83,7 @@ def command(  # noqa: PLR0913 -- one for each option
 
     async def work(vb: VirtBackup) -> None:
         found = await vb.find(*backup.words, disks=wanted, trusted=trusted)
-        async with vb.serve(found, disks=wanted, socket=socket, tcp=tcp, tls=tls):
+        async with vb.serve(found, disks=wanted, socket=socket, tcp=tcp, tls=tls, overlay=overlay):
             await anyio.sleep_forever()
 
     # A live view would be drawn over the addresses.

@@ -42,12 +42,14 @@ class OpenDisk(Struct, frozen=True):
         device: its content, as a guest sees it.
         format: of its image in the package.
         is_checked: whether each byte is compared with the recorded digests before it is served.
+        is_writable: whether an overlay takes writes.
     """
 
     dev: str
     device: Device
     format: str
     is_checked: bool
+    is_writable: bool = False
 
 
 class DiskOpener(Struct, frozen=True):

@@ -6,17 +6,20 @@ with the process.
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from anyio import to_thread
 from msgspec import Struct
 
-from virtbackup_async.engine.restore.plan import plan_restore
+from virtbackup_async.engine.restore.plan import RestoredDisk, plan_restore
 from virtbackup_async.engine.restore.read_images import open_package
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.serve.address import Listening, Place, open_place
 from virtbackup_async.engine.serve.disks import OpenDisk, open_disks
-from virtbackup_async.errors import VirtBackupError
+from virtbackup_async.engine.serve.overlay_device import OverlayDevice
+from virtbackup_async.engine.serve.overlay_file import Below, OverlayFile
+from virtbackup_async.errors import ConfigError, VirtBackupError
 from virtbackup_async.events import BackupServed, RangeUnreadable, ServedDisk, Warned
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.target_file import AnyFile
@@ -33,12 +36,14 @@ class ServeRequest(Struct, frozen=True):
         directory: where its package is.
         disks: the only ones to serve; none for all.
         place: where to listen.
+        overlay: the file that takes what clients write to the only disk; None to take no writes.
     """
 
     definition: Definition
     directory: AnyFile
     disks: tuple[str, ...] = ()
     place: Place = Place()
+    overlay: Path | None = None
 
 
 @asynccontextmanager
@@ -49,7 +54,8 @@ async def serve_backup(runtime: Runtime, request: ServeRequest) -> AsyncGenerato
         NotFoundError: the backup has no such disk.
         CorruptError: the package is missing or damaged.
         LockHeldError: it is being removed, or another process listens at the socket.
-        ConfigError, NbdConnectionError: no client could or should connect there.
+        ConfigError: no client should connect there, or the overlay is that of another disk.
+        NbdConnectionError: no client could connect there.
         ImageError, DefinitionError, StorageError: a disk cannot be read anywhere.
     """
     definition = request.definition
@@ -67,6 +73,8 @@ async def serve_backup(runtime: Runtime, request: ServeRequest) -> AsyncGenerato
         listening = await to_thread.run_sync(opened.__enter__)
         stack.callback(opened.__exit__, None, None, None)
         serving = _Serving(runtime, definition)
+        if request.overlay is not None:
+            disks = [await _with_overlay(stack, plan.disks, disks, request.overlay, definition)]
         exports = {disk.dev: DeviceExport(disk.device, serving.title) for disk in disks}
         await stack.enter_async_context(
             open_server(listening.listener, exports, tls=listening.tls, on_failure=serving.report)
@@ -74,6 +82,27 @@ async def serve_backup(runtime: Runtime, request: ServeRequest) -> AsyncGenerato
         served = serving.served(disks, listening)
         runtime.emit(served)
         yield served
+
+
+async def _with_overlay(
+    stack: AsyncExitStack,
+    plans: Sequence[RestoredDisk],
+    disks: Sequence[OpenDisk],
+    path: Path,
+    definition: Definition,
+) -> OpenDisk:
+    """Return the only disk with an overlay above it, which is flushed and closed with ``stack``."""
+    if len(disks) != 1:
+        names = ", ".join(disk.dev for disk in disks)
+        raise ConfigError(f"an overlay is for one disk, not for {names}", hint="Name one: --disk.")
+    disk = disks[0]
+    digests = tuple(image.expected_digest for image in plans[0].images if image.expected_digest)
+    size_bytes = disk.device.size_bytes
+    below = Below(definition.domain_name, definition.name, disk.dev, size_bytes, digests)
+    file = await to_thread.run_sync(OverlayFile, path, below)
+    stack.callback(file.close)
+    device = OverlayDevice(disk.device, file)
+    return OpenDisk(disk.dev, device, disk.format, disk.is_checked, is_writable=True)
 
 
 class _Serving:
@@ -93,7 +122,7 @@ class _Serving:
         found = tuple(
             ServedDisk(
                 disk.dev, listening.uri(disk.dev), disk.device.size_bytes, disk.format,
-                disk.is_checked,
+                disk.is_checked, disk.is_writable,
             )
             for disk in disks
         )  # fmt: skip

@@ -10,10 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from fakes.stored_backup import MIB, StoredBackup
-from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.clean.removal import remove_backup
-from virtbackup_async.engine.locks import LockWait
+from virtbackup_async.engine.locks import hold_package
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.serve.address import Place
 from virtbackup_async.engine.serve.serving import ServeRequest, serve_backup
@@ -27,7 +25,8 @@ from virtbackup_async.errors import (
 )
 from virtbackup_async.events import RangeUnreadable, Warned
 from virtbackup_async.model.backup import Packager, Verification
-from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.packager import backup_files
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.nbd import TcpAddress, UnixAddress, open_nbd, walk_status
 from virtbackup_async.nbd.protocol.constants import BASE_ALLOCATION
 
@@ -244,14 +243,13 @@ async def test_a_damaged_qcow2_table_costs_its_range(tmp_path, image, runtime, e
 
 async def test_a_backup_that_is_served_is_not_removed(tmp_path, packager, image, runtime):
     backup = await make(tmp_path, packager, image)
-    request = request_of(backup)
-    catalog = Catalog(StorageLocation.of(backup.directory.parent))
-    scan = await catalog.scan_domain("web")
-    (found,) = scan.complete
-    async with serve_backup(runtime, request):
+    files = backup_files(backup.read(), TargetFile.of(backup.directory, 1))
+    async with serve_backup(runtime, request_of(backup)):
         with pytest.raises(LockHeldError):
-            await remove_backup(catalog, found, LockWait())
-    assert await remove_backup(catalog, found, LockWait()) is not None
+            async with hold_package(files, exclusive=True):
+                pytest.fail("a client reads it")
+    async with hold_package(files, exclusive=True):
+        pass
 
 
 async def test_an_unknown_disk_is_not_found(tmp_path, image, runtime):
