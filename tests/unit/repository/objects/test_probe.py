@@ -61,6 +61,27 @@ def test_lost_answers_are_no_weakness(object_server, seed):
         assert open_object_storage(new_location(proxy.endpoint), IMPATIENT).probe() == []
 
 
+@pytest.mark.parametrize(("late_writes", "is_strong"), [(1, True), (2, False)])
+def test_a_lost_write_that_arrives_late_is_no_weakness(monkeypatch, late_writes, is_strong):
+    """The record counts for ever, so one write that took a detour must not decide it."""
+    storage = memory_object_storage()
+    put, first, left = storage.calls.put, {}, [None] * late_writes
+
+    def put_and_let_the_first_arrive_again(name, parts):
+        meta = put(name, parts)
+        if name not in first:
+            first[name] = parts
+        elif left:
+            left.pop()
+            put(name, first[name])
+        return meta
+
+    monkeypatch.setattr(storage.calls, "put", put_and_let_the_first_arrive_again)
+    assert (storage.probe() == []) is is_strong
+    assert left == []
+    assert storage.calls.list_directory(LEASES)[0] == {}
+
+
 def test_the_first_lease_records_what_was_found(object_server):
     storage = new_storage(object_server)
     take_lease(storage, HOLDER).close()
