@@ -141,3 +141,19 @@ async def test_each_command_says_the_same_on_each_storage(begun, kind, cell):
     found = await store.says()
     ground.remove(copy)
     assert found == {command: expected[command] for command in found}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["s3", "encrypted s3"])
+async def test_a_good_copy_on_this_host_hides_no_damage_in_the_store(begun, kind):
+    """Its own restores can do with the copy; other hosts have none."""
+    ground, place, names = await begun(kind)
+    copy = ground.copy(place)
+    store = DamagedStore(copy, names)
+    assert (await store.says())["verify"] == f"good: {BOTH}"
+    store.damage("segment", "flip")
+    found = await store.says()
+    ground.remove(copy)
+    assert found["verify"] == of_damaged(NONE)
+    assert found["restore"] == BOTH
+    assert found["repair"] == found["verify then"] == f"good: {BOTH}"

@@ -20,6 +20,7 @@ from virtbackup_async.events import BackupDone, RepositoryDamaged
 from virtbackup_async.repository import Kind, check_without_key
 from virtbackup_async.repository.storage import opened
 from virtbackup_async.repository.storage.layout import KEYS, REPOSITORY_FILE
+from virtbackup_async.repository.storage.objects import connecting
 
 IMAGES = {"old": content([1, 2, 0, 3]), "new": content([2, 4, 0, 5])}
 HOWS = ("flip", "cut", "empty", "remove")
@@ -109,6 +110,7 @@ class DamagedStore:
     async def says(self) -> dict[str, str]:
         """What each command says, in a word or two, in a process that has opened nothing before."""
         opened._kept.clear()
+        connecting._opened.clear()
         found = {
             "list": await self._listed(),
             "verify": await self._verified(),

@@ -50,7 +50,7 @@ from virtbackup_async.repository.index.segments import (
     Location,
     Segment,
     open_index,
-    open_readable_index,
+    open_index_anew,
 )
 from virtbackup_async.repository.storage.layout import (
     ListMaps,
@@ -94,7 +94,7 @@ def reindex_packs(repository: Repository, on_step: OnStep) -> tuple[int, int]:
     # In this order: a writer that has ended by now has its packs in the index.
     sizes = pack_sizes(repository.storage, list_packs(repository.storage))
     living = living_writers(repository.storage)
-    index, damaged = open_readable_index(repository)
+    index, damaged = open_index_anew(repository)
     with closing(index):
         unknown = unknown_packs(index, sizes, repository.sealing.shape)
         packs = sorted(pack for pack in unknown if token_of(pack) not in living)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.repository.check.check import Check
-from virtbackup_async.repository.index.segments import open_readable_index
+from virtbackup_async.repository.index.segments import open_index_anew
 from virtbackup_async.repository.storage.layout import Repository
 from virtbackup_async.repository.storage.leases import Lease
 from virtbackup_async.repository.storage.package_leases import take_package_lease
@@ -48,7 +48,7 @@ class CheckSession:
             self._opened.callback(self._lease.close)
         try:
             pending = self._read_pending_deletion()
-            index, damaged = open_readable_index(repository)
+            index, damaged = open_index_anew(repository)
             self._opened.callback(index.close)
             self.problems += [segment.error for segment in damaged]
             self.checking = Check(repository, index, pending.packs)

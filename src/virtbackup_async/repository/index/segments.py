@@ -15,7 +15,7 @@ from msgspec import Struct
 from virtbackup_async.errors import REPAIR_HINT, CorruptError, StorageError
 from virtbackup_async.files.refusals import reading
 from virtbackup_async.repository.format import index_format as wire
-from virtbackup_async.repository.storage.interface import Storage, StoredFile
+from virtbackup_async.repository.storage.interface import Copying, Storage, StoredFile
 from virtbackup_async.repository.storage.layout import Repository, list_segments
 
 _PIECE_BYTES: Final = 1 << 20
@@ -191,6 +191,14 @@ def open_index(repository: Repository) -> Index:
         index.close()
         raise damaged[0].error.reworded(damaged[0].error.message, REPAIR_HINT)
     return index
+
+
+def open_index_anew(repository: Repository) -> tuple[Index, list[DamagedSegment]]:
+    """Open all segments that can be read, as the target has them; as ``open_readable_index``."""
+    if not isinstance(repository.storage, Copying):
+        return open_readable_index(repository)
+    with repository.storage.reading_anew():
+        return open_readable_index(repository)
 
 
 def open_readable_index(repository: Repository) -> tuple[Index, list[DamagedSegment]]:

@@ -17,6 +17,7 @@ All methods block; any thread may call them.
 """
 
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Final, Protocol, runtime_checkable
 
@@ -403,6 +404,14 @@ class Probing(Protocol):
         Raises:
             StorageError: the storage cannot be used at all.
         """
+
+
+@runtime_checkable
+class Copying(Protocol):
+    """A ``Storage`` that keeps copies of files on this host."""
+
+    def reading_anew(self) -> AbstractContextManager[None]:
+        """Use no copy of the index in the block: it can be good where the file is damaged."""
 
 
 @runtime_checkable

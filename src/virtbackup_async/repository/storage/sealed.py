@@ -14,7 +14,7 @@ Names that were not made with these keys are passed over, as files that nobody k
 
 import errno
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from typing import Final
 
 from msgspec.structs import replace
@@ -26,6 +26,7 @@ from virtbackup_async.repository.keys import file_format as wire
 from virtbackup_async.repository.keys.keyring import Keys
 from virtbackup_async.repository.keys.names import NameSeal
 from virtbackup_async.repository.storage.interface import (
+    Copying,
     GrowingFile,
     HeldDirectory,
     HiddenFile,
@@ -123,6 +124,10 @@ class SealedStorage:
         except BaseException:
             file.close()
             raise
+
+    def reading_anew(self) -> AbstractContextManager[None]:
+        inner = self._inner
+        return inner.reading_anew() if isinstance(inner, Copying) else nullcontext()
 
     def open_stored(self, name: str) -> StoredFile:
         with self._clearly(name):

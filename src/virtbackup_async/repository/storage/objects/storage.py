@@ -19,7 +19,8 @@ A range of a pack that has been removed meanwhile raises FileNotFoundError when 
 import errno
 import posixpath
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 from typing import Final
 
@@ -93,6 +94,7 @@ class ObjectStorage:
         self._cache = Cache(repr(self._identity))
         self._listed = Listed()
         self._probed: Probed | None = None
+        self._reading_anew = 0
         self._turn = Lock()
 
     def __eq__(self, other: object) -> bool:
@@ -155,18 +157,31 @@ class ObjectStorage:
         if kind_of(name) not in _COPIED:
             return self._open_ranges(name)
         # The name of a segment has no other content ever.
-        tag = "" if kind_of(name) == "index" else self._tag_of(name)
+        is_index = kind_of(name) == "index"
+        tag = "" if is_index else self._tag_of(name)
+        if is_index and self._reading_anew:
+            return self._copy(name, tag, keeps=False) or self._open_ranges(name)
         copied = self._cache.open(name, tag, self.where(name))
         return copied or self._copy(name, tag) or self._open_ranges(name)
 
-    def _copy(self, name: str, tag: str) -> CopiedFile | None:
+    @contextmanager
+    def reading_anew(self) -> Iterator[None]:
+        with self._turn:
+            self._reading_anew += 1
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._reading_anew -= 1
+
+    def _copy(self, name: str, tag: str, *, keeps: bool = True) -> CopiedFile | None:
         """Copy a file to this host; None if there is no space for it."""
         try:
             with self._cache.new_file() as file:
                 meta = self.calls.download(name, file)
                 if meta is None:
                     raise self._missing(name)
-                if not tag or tag == tag_of(meta):
+                if keeps and (not tag or tag == tag_of(meta)):
                     self._cache.keep(name, tag, file, meta)
                 return self._cache.opened(file, self.where(name), meta)
         except (LocalWriteError, OSError) as error:
