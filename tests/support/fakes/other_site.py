@@ -57,6 +57,11 @@ class OtherSite(Site):
     def state(self):
         return self.root / "state"
 
+    def left_on_the_host(self):
+        """The files in the state directory, but for the memory of targets."""
+        files = [path for path in self.state.rglob("*") if path.is_file()]
+        return [path for path in files if self.state / "heads" not in path.parents]
+
     @property
     def place(self):
         """The directory of the domain's new backups."""

@@ -182,7 +182,9 @@ class Fault:
             if path.is_file() and not (DIRECTORY in path.parts and is_kept):
                 assert path.name.startswith(names), f"left: {path.relative_to(self.target)}"
                 assert not path.name.endswith((".pending", ".removed")), f"left: {path.name}"
-        notes = [path.name for path in self.state.rglob("*") if path.is_file()]
+        memory = self.state / "heads"
+        files = [path for path in self.state.rglob("*") if path.is_file()]
+        notes = [path.name for path in files if memory not in path.parents]
         assert notes == [], "left: notes of this host"
 
     def _check_restored(self, backup: str) -> None:
