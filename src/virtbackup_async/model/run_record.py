@@ -12,6 +12,8 @@ class Outcome(StrEnum):
     FAILED = "failed"
     VERIFIED = "verified"
     DAMAGED = "damaged"
+    COPIED = "copied"
+    NOT_COPIED = "not copied"
 
 
 class DomainRun(Struct, frozen=True, gc=False):

@@ -23,8 +23,8 @@ from virtbackup_async.reporting.notification import notify
 from virtbackup_async.reporting.run_history import RunHistory, RunIdentity
 from virtbackup_async.version import __version__
 
-_UNRECORDED: Final = frozenset({"copy"})
-"""Commands that write nothing into their targets, which may be read-only."""
+_COPY: Final = "copy"
+"""It writes nothing into the targets that it reads, which may be read-only."""
 
 
 def _now_s() -> float:
@@ -80,14 +80,12 @@ class AfterRun:
             emit(Warned(warning))
 
     async def _record(self, summary: Summary, emit: Emit) -> None:
-        if self._command in _UNRECORDED:
-            return
         by_target: dict[StorageLocation, list[str]] = {}
         for group in self._config.groups.values():
             if group.target is not None:
                 by_target.setdefault(group.target, []).append(group.name)
         for target, groups in by_target.items():
-            if self._history.concerns(groups):
+            if self._history.concerns(groups, str(target)):
                 try:
                     await self._record_in(target, groups, summary)
                 except FileNotFoundError:
@@ -102,7 +100,8 @@ class AfterRun:
         room = None if space is None else (space.used_bytes, space.free_bytes)
         record = self._history.record(summary, self._now_s(), groups, room, str(target))
         has_backups = self._history.has_backups_of(groups)
-        await append_run(target, record, create=has_backups)
-        if not self._config.of_target:
+        has_copies = self._history.has_copies_in(str(target))
+        await append_run(target, record, create=has_backups or has_copies)
+        if not self._config.of_target and self._command != _COPY:
             copy = dumps(self._config, record.host)
             await save_config_copy(target, record.host, copy, create=has_backups)

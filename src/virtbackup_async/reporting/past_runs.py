@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from virtbackup_async.events import ListedRun
 from virtbackup_async.model.run_record import Outcome, RunRecord
 
-_FAILED = (Outcome.FAILED, Outcome.DAMAGED)
+_FAILED = (Outcome.FAILED, Outcome.DAMAGED, Outcome.NOT_COPIED)
 
 
 def listed_run(run: RunRecord) -> ListedRun:

@@ -35,6 +35,7 @@ class RunHistory:
         self._identity = identity
         self._at_work: dict[str, _AtWork] = {}
         self._domains: list[DomainRun] = []
+        self._copies: dict[str, list[DomainRun]] = {}
         self._removed: dict[str, int] = {}
         self._requests: dict[str, events.StoreRequests] = {}
 
@@ -60,6 +61,13 @@ class RunHistory:
             case events.VerifyDone():
                 self._domains.append(_verified(event, at))
                 self._at_work.pop(event.domain, None)
+            case _:
+                self._note_of_target(event, at)
+
+    def _note_of_target(self, event: events.Event, at: float) -> None:
+        match event:
+            case events.CopyDone() | events.CopyFailed():
+                self._copies.setdefault(event.target, []).append(_copied(event, at))
             case events.StoreRequests():
                 self._requests[event.target] = event
             case events.BackupRemoved():
@@ -71,8 +79,19 @@ class RunHistory:
         """Tell whether the run made a backup of one of these groups."""
         return any(one.outcome == Outcome.DONE and one.group in groups for one in self._domains)
 
-    def concerns(self, groups: Container[str]) -> bool:
-        """Tell whether the run did something in one of these groups, or in none at all."""
+    def has_copies_in(self, target: str) -> bool:
+        """Tell whether the run made a copy in a target, named as its events have it."""
+        return any(one.outcome == Outcome.COPIED for one in self._copies.get(target, ()))
+
+    def concerns(self, groups: Container[str], target: str = "") -> bool:
+        """Tell whether the run did something in one of these groups, or in none at all.
+
+        A run that only copies concerns the targets that it copied into.
+        """
+        if target in self._copies:
+            return True
+        if self._identity.command == "copy":
+            return False
         seen = {one.group for one in self._domains} | self._removed.keys()
         return not seen or any(group in groups for group in seen)
 
@@ -105,7 +124,10 @@ class RunHistory:
             max(one.start, end),
             summary.exit_code,
             summary.error,
-            tuple(domain for domain in self._domains if domain.group in groups),
+            (
+                *(domain for domain in self._domains if domain.group in groups),
+                *self._copies.get(target, ()),
+            ),
             _sum_of(self._removed, groups),
             used,
             free,
@@ -168,6 +190,24 @@ def _verified(event: events.VerifyDone, at: float) -> DomainRun:
     data_bytes = 0 if event.quick else event.data_bytes
     return DomainRun(
         event.group, event.domain, outcome, start, at, event.backup, data_bytes=data_bytes
+    )
+
+
+def _copied(event: events.CopyDone | events.CopyFailed, at: float) -> DomainRun:
+    if isinstance(event, events.CopyFailed):
+        return DomainRun(
+            event.group, event.domain, Outcome.NOT_COPIED, at, at, event.backup, error=event.error
+        )
+    return DomainRun(
+        event.group,
+        event.domain,
+        Outcome.COPIED,
+        at - max(0.0, event.duration_s),
+        at,
+        event.backup,
+        read_bytes=event.read_bytes,
+        data_bytes=event.data_bytes,
+        stored_bytes=event.stored_bytes,
     )
 
 

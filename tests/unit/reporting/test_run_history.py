@@ -14,6 +14,8 @@ from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.config.target_config import config_of_target
 from virtbackup_async.events import (
     BackupRemoved,
+    CopyDone,
+    CopyFailed,
     Phase,
     PhaseChanged,
     VerifyDone,
@@ -23,6 +25,7 @@ from virtbackup_async.events import (
 from virtbackup_async.model.run_record import DomainRun, Outcome
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.reporting.after_run import AfterRun
+from virtbackup_async.reporting.past_runs import listed_run
 
 GIB = 1 << 30
 BEGIN = 1_800_000_000.0
@@ -257,3 +260,55 @@ def test_a_host_of_any_name_has_one_file(host):
     assert name.startswith(".virtbackup-config.")
     assert "/" not in name
     assert len(name) < 100
+
+
+def copied(target, backup="b1"):
+    sizes = {"data_bytes": 100, "read_bytes": 60, "skipped_bytes": 40, "stored_bytes": 50}
+    return CopyDone("main", "web", backup, str(target), "/d.json", duration_s=3.0, **sizes)
+
+
+def not_copied(target):
+    return CopyFailed("main", "db", "b2", str(target), "it is full", 22)
+
+
+async def test_copies_are_in_the_history_of_the_target_that_got_them(tmp_path):
+    run = Watched(tmp_path, "copy")
+    run.emit(copied(run.targets["other"]), 10)
+    run.emit(not_copied(run.targets["other"]), 1)
+    await run.end(3)
+    (record,) = await run.runs("other")
+    first, second = record.domains
+    assert record.command == "copy"
+    assert (first.domain, first.outcome, first.backup) == ("web", Outcome.COPIED, "b1")
+    assert (first.start, first.end) == (BEGIN + 7, BEGIN + 10)
+    assert (first.read_bytes, first.data_bytes, first.stored_bytes) == (60, 100, 50)
+    assert (second.outcome, second.error) == (Outcome.NOT_COPIED, "it is full")
+    listed = listed_run(record)
+    assert (listed.done, listed.failed) == (("web",), ("db",))
+    assert (listed.read_bytes, listed.stored_bytes) == (60, 50)
+    # What is read may be read-only.
+    assert await run.runs("main") == ()
+    assert [*run.targets["main"].iterdir()] == []
+    assert [path.name for path in run.targets["other"].iterdir()] == [FILE]
+
+
+async def test_copies_after_a_backup_are_beside_what_the_backup_left(tmp_path):
+    run = Watched(tmp_path)
+    run.emit(started("web"))
+    run.emit(done("web"), 60)
+    run.emit(copied(run.targets["other"]), 10)
+    await run.end()
+    (main,) = await run.runs("main")
+    (other,) = await run.runs("other")
+    assert [one.outcome for one in main.domains] == [Outcome.DONE]
+    assert [one.outcome for one in other.domains] == [Outcome.COPIED]
+    assert main.run_id == other.run_id
+
+
+async def test_a_run_that_copied_nothing_is_in_no_history(tmp_path):
+    run = Watched(tmp_path, "copy")
+    await run.end()
+    assert await run.runs("main") == await run.runs("other") == ()
+    run.emit(not_copied(run.targets["other"]))
+    await run.end(3)
+    assert [*run.targets["other"].iterdir()] == []  # nothing of it makes a history
