@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from benchmarks import contenders as by
 from benchmarks import host_cases as many
 from benchmarks import incremental_cases as nightly
+from benchmarks import store_cases as stores
 from benchmarks.results import Figure, Race, Series, ratio
 
 MB = 1_000_000
@@ -150,6 +151,16 @@ TARGETS: list[AtMost | Ceiling] = [
     ),
     Ceiling("incremental", "under 1.5 s", nightly.CHANGED.format(4), 1.5),
     Ceiling("incremental", "under 2 s", nightly.CHANGED.format(100), 2),
+    AtMost(stores.FIRST, "faster than restic", stores.S3, stores.RESTIC, 1),
+    AtMost(
+        stores.FIRST, "encryption takes at most 10 % more", stores.SEALED, stores.S3, 1.1,
+        figure="cpu_s",
+    ),
+    Ceiling(stores.NOTHING, "under 1 s", stores.S3, 1),
+    AtMost(
+        stores.RESTORE, "at most 1.25 x the time of plain reads, and 0.5 s", stores.S3,
+        stores.DOWNLOAD, 1.25, fixed=0.5,
+    ),
     *(target for packager in by.PACKAGERS for target in _sparse(packager)),
     AtMost("parallel", "at most 0.6 x the sum of single runs", many.AT_ONCE, many.ONE_BY_ONE, 0.6),
     *(
