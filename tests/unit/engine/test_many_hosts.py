@@ -4,17 +4,22 @@ Each host is a site of its own, with its own domain `fake` and its own state; th
 """
 
 import time
+from contextvars import ContextVar
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from anyio import CancelScope, create_task_group
+from anyio.from_thread import start_blocking_portal
 
 from fakes.other_site import IMAGE, KINDS, OtherSite, other_site
 from fakes.recorded_run import summary
+from fakes.site import NOW
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.engine.backup.bases import find_candidates
+from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.forget import ForgetRequest, run_forget
 from virtbackup_async.engine.clean.request import CleanRequest
@@ -31,6 +36,7 @@ from virtbackup_async.engine.inventory.stats import StatsRequest, run_stats
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 from virtbackup_async.engine.survey.survey import survey
 from virtbackup_async.errors import ConfigError, NotFoundError
+from virtbackup_async.events import BackupDone, BackupFailed, DisksHeld
 from virtbackup_async.model.guest import Guest
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
@@ -71,6 +77,9 @@ class Hosts:
         site = self.sites[name]
         self._monkeypatch.setattr("socket.gethostname", lambda: name)
         self._monkeypatch.setenv("VIRTBACKUP_STATE_DIRECTORY", str(site.state))
+        signs = site.root / "signs"
+        signs.mkdir(exist_ok=True)
+        self._monkeypatch.setattr("virtbackup_async.host.signs._DIRECTORY", signs)
         return site
 
     async def back_up(self, name):
@@ -355,6 +364,93 @@ async def test_doctor_asks_for_a_backup_of_this_hosts_guest(two):
     findings = await run_doctor(two.on("paris").runtime(), DoctorRequest())
     assert [one.subject for one in findings if one.code == "backup_age"] == ["paris/fake"]
     assert "no_backup_yet" not in {one.code for one in findings}
+
+
+@of_buckets
+async def test_hosts_work_at_once_and_each_keeps_its_own(two, monkeypatch, tmp_path):
+    """Backups, cancelled ones, cleans and verifies of three hosts, two of them with one name."""
+    two.add("rome", C).domain.name = "db"
+    here = ContextVar("host")
+    monkeypatch.setattr("socket.gethostname", lambda: here.get("nowhere"))
+    kept = {name: [] for name in two.sites}
+
+    async def work(name):
+        here.set(name)
+        site = two.sites[name]
+        site.settings["state_directory"] = str(site.state)
+        site.group |= {**EMPTY, "keep_last": 2, "method": "snapshot"}
+        for number in range(4):
+            site.image.write_bytes(f"{name}{number}".encode().ljust(65536, b".") + IMAGE[65536:])
+            kept[name].append((await site.back_up()).backup)
+            with CancelScope() as scope:
+                runtime = site.runtime()
+                site.on = {lambda event: isinstance(event, DisksHeld): scope.cancel}
+                await run_backup(runtime, BackupRequest())
+            await run_clean(site.runtime(), CleanRequest())
+            await site.verify(groups=(f"{name}/{site.domain.name}",))
+
+    async with create_task_group() as hosts_at_work:
+        for name in two.sites:
+            hosts_at_work.start_soon(work, name)
+    here.set("berlin")
+    for name, site in two.sites.items():
+        word = f"{name}/{site.domain.name}"
+        assert [one for _, _, one in await listed(two.sites["berlin"], word)] == kept[name][-2:]
+        image = await restored(two.sites["berlin"], word, tmp_path / "restored" / name)
+        assert image == site.image.read_bytes()
+    good = await two.sites["berlin"].verify()
+    assert good == sorted(backup for of_host in kept.values() for backup in of_host[-2:])
+
+
+# The hostile case: a clone has the UUID of its original, and both exist at once.
+
+
+@in_memory
+async def test_a_clone_with_the_same_uuid_has_one_history_and_a_warning(hosts, tmp_path):
+    hosts.add("berlin", A)
+    hosts.add("paris", A)
+    done = [("berlin", await hosts.back_up("berlin"))]
+    assert hosts.sites["berlin"].warnings() == []
+    for host in ("paris", "berlin", "paris"):
+        done.append((host, await hosts.back_up(host)))
+        warned = [one for one in hosts.sites[host].warnings() if "has backed it up since" in one]
+        assert len(warned) == (len(done) > 2)
+    for number, (host, one) in enumerate(done):
+        image = await restored(hosts.on("berlin"), f"fake@{one.backup}", tmp_path / f"{number}")
+        assert image == hosts.sites[host].image.read_bytes()
+    assert [host for host, _, _ in await listed(hosts.on("berlin"), "fake")] == [
+        host for host, _ in done
+    ]
+
+
+@in_memory
+async def test_two_backups_of_one_name_never_replace_each_other(hosts, tmp_path):
+    """Both hosts back up the same UUID, with the same id of the domain, in the same second."""
+    sites = [hosts.add(name, A) for name in ("berlin", "paris")]
+    inner, outer = sites
+    inner.image.write_bytes(IMAGE[::-1])
+
+    def now():
+        return NOW
+
+    async def back_up(site):
+        site.group |= {"method": "snapshot"}
+        await run_backup(site.runtime(now=now), BackupRequest())
+
+    def other_is_first():
+        hosts.on("berlin")
+        with start_blocking_portal() as portal:
+            portal.call(back_up, inner)
+        hosts.on("paris")
+
+    hosts.on("paris")
+    outer.on = {lambda event: isinstance(event, DisksHeld): other_is_first}
+    await back_up(outer)
+    (done,) = inner.of(BackupDone)
+    (failed,) = outer.of(BackupFailed)
+    assert "exists" in failed.error
+    assert await restored(outer, f"fake@{done.backup}", tmp_path / "there") == IMAGE[::-1]
+    assert outer.domain.live == {"vda": outer.image}
 
 
 # Backups of versions that put all guests of a name into one directory.

@@ -19,7 +19,8 @@ from virtbackup_async.engine.backup.domain import back_up_domain
 from virtbackup_async.engine.backup.expectation import tell_expected
 from virtbackup_async.engine.backup.hooks import OpenHooks, open_hooks
 from virtbackup_async.engine.backup.open_repositories import open_repositories
-from virtbackup_async.engine.inventory.lacking import missing_since_last
+from virtbackup_async.engine.backup.returned import warn_of_return
+from virtbackup_async.engine.inventory.lacking import missing_since_last, up_to
 from virtbackup_async.engine.outcome import known_error
 from virtbackup_async.engine.plan import (
     Plan,
@@ -230,7 +231,18 @@ async def _outcome(
         done = await back_up_domain(runtime, planned, wait_s=session.wait_s)
         catalog = Catalog(target_of(planned.group))
         guest = Guest(planned.domain, done.uuid)
-        missing = await missing_since_last(catalog, guest, done.backup)
+        complete = await up_to(catalog, guest, done.backup)
+        missing = missing_since_last(complete, done.backup)
+        for warning in warn_of_return(complete):
+            runtime.emit(
+                events.Warned(
+                    warning,
+                    planned.domain,
+                    backup=done.backup,
+                    uuid=done.uuid,
+                    code="guest_came_back",
+                )
+            )
     except anyio.get_cancelled_exc_class():
         end(failed_event(planned, errors.VirtBackupError("cancelled"), cancelled=True))
         raise

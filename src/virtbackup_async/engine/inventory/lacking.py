@@ -87,18 +87,25 @@ def refuse_mixture(definition: Definition, disks: Sequence[str]) -> None:
         )
 
 
-async def missing_since_last(catalog: Catalog, guest: Guest, backup: str) -> tuple[str, ...]:
-    """Return the disks that a new backup lacks and the previous one has.
+async def up_to(catalog: Catalog, guest: Guest, backup: str) -> tuple[FoundBackup, ...]:
+    """Return a guest's complete backups up to a new one; none if the target cannot be read.
 
-    Disks that were removed from the configuration or the domain do not count. Returns none if the
-    target cannot be read, because the new backup is made anyway.
+    The new backup is made anyway, and a signal must not turn it into a cancelled one.
     """
     try:
-        # The backup is complete: a signal must not turn it into a cancelled one.
         with CancelScope(shield=True):
             complete = (await catalog.scan_guest(guest)).complete
     except StorageError:
         return ()
+    names = [found.definition.name for found in complete]
+    return complete[: names.index(backup) + 1] if backup in names else ()
+
+
+def missing_since_last(complete: Sequence[FoundBackup], backup: str) -> tuple[str, ...]:
+    """Return the disks that a new backup lacks and the previous one has.
+
+    Disks that were removed from the configuration or the domain do not count.
+    """
     names = [found.definition.name for found in complete]
     if backup not in names:
         return ()

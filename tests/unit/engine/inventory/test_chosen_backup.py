@@ -12,7 +12,7 @@ from virtbackup_async.engine.inventory.chosen_backup import (
     find_backup_to_read,
 )
 from virtbackup_async.engine.inventory.dates import pasteable
-from virtbackup_async.engine.inventory.lacking import missing_since_last
+from virtbackup_async.engine.inventory.lacking import missing_since_last, up_to
 from virtbackup_async.engine.inventory.listing import list_backups
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ConfigError, DefinitionError, NotFoundError, StorageError
@@ -398,7 +398,8 @@ async def test_disks_that_the_backup_before_has_are_missed(put, tmp_path, skippe
             name = f"{datetime.fromtimestamp(date):%Y%m%d-%H%M%S}_3_web"  # noqa: DTZ006
             file = dict.fromkeys(devs, f"{name}_vda.qcow2")
             assert put("web", date, disks=file, skipped=skipped if date > DATE else {}) == name
-    assert await missing_since_last(catalog, Guest("web"), name) == missing
+    complete = await up_to(catalog, Guest("web"), name)
+    assert missing_since_last(complete, name) == missing
 
 
 def test_what_need_not_be_missed_is_what_libvirt_says_of_it():
