@@ -49,6 +49,10 @@ def impatient(monkeypatch):
     monkeypatch.setattr(lease, "REFRESH_S", 0)
 
 
+async def nothing():
+    """Forget nothing: hosts remember nothing here."""
+
+
 class History:
     """Four backups, and what happens to them; each actor is a host of its own."""
 
@@ -105,7 +109,7 @@ class History:
                     self.lost.append(name)
 
     async def remove(self, found, catalog, _name):
-        await remove_backup(catalog, found, NO_WAIT)
+        await remove_backup(catalog, found, NO_WAIT, nothing)
 
     async def pin(self, found, _catalog, name):
         await amend_definition(found.path, {"pinned": True})
@@ -144,7 +148,7 @@ class History:
         note = self.found[name].path.with_name(f"{name}.json.removed")
         if self.storage.exists(note.stored_name):
             found = FoundBackup(self.found[name].definition, note)
-            anyio.run(remove_backup, Catalog(note.target), found, NO_WAIT)
+            anyio.run(remove_backup, Catalog(note.target), found, NO_WAIT, nothing)
             assert not self.storage.exists(note.stored_name)
             is_pinned = name in self.pinned or b'"pinned": true' in data
             assert self.storage.exists(f"web/{name}.json") == is_pinned
