@@ -18,6 +18,7 @@ ARGUMENTS = {
     "pin": ("web",),
     "unpin": ("web",),
     "forget": ("web@latest",),
+    "accept": ("web",),
     "doctor": (),
     "verify": (),
     "repair": (),
