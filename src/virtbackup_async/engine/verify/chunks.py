@@ -61,20 +61,20 @@ class CheckedChunks(Struct, frozen=True):
 
     Attributes:
         stored_bytes: how many bytes of packs they take.
-        read_bytes: how many of these were read; the others are there, as far as lengths show.
-        read_chunks: how many chunks that were.
+        checked_bytes: how many of these were read; the others are there, as far as lengths show.
+        checked_chunks: how many chunks that were.
     """
 
     stored_bytes: int
-    read_bytes: int = 0
-    read_chunks: int = 0
+    checked_bytes: int = 0
+    checked_chunks: int = 0
 
     @property
     def amount(self) -> Amount:
         """How much of them was read."""
-        if self.read_bytes >= self.stored_bytes:
+        if self.checked_bytes >= self.stored_bytes:
             return Amount.ALL
-        return Amount.SOME if self.read_bytes else Amount.NOTHING
+        return Amount.SOME if self.checked_bytes else Amount.NOTHING
 
 
 async def check_chunks(opened: CheckSession, wanted: Wanted, emit: Emit) -> CheckedChunks:

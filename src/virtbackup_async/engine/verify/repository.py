@@ -130,8 +130,8 @@ class _Verifying:
                 stored_bytes=checked.stored_bytes,
                 damaged_chunks=self._checking.count_bad(),
                 duration_s=round(current_time() - began_s, 3),
-                read_bytes=checked.read_bytes,
-                read_chunks=checked.read_chunks,
+                read_bytes=checked.checked_bytes,
+                read_chunks=checked.checked_chunks,
             )
         )
 
