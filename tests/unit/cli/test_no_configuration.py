@@ -13,6 +13,7 @@ ARGUMENTS = {
     "backup": (),
     "copy": ("--to", "/nowhere"),
     "restore": ("web", "/nowhere"),
+    "serve": ("web",),
     "export": ("web", "vda", "/nowhere/vda.raw"),
     "clean": (),
     "pin": ("web",),

@@ -15,7 +15,9 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^(?: {4}|\t)(.*)$", re.MULTILINE)
 SPAN = re.compile(r"`(virtbackup [^`\n]+)`")
-OF_A_FORMAT = {"virtbackup repository", "virtbackup key slot", "virtbackup store"}
+OF_A_FORMAT = {
+    "virtbackup repository", "virtbackup key slot", "virtbackup run key", "virtbackup store",
+}  # fmt: skip
 
 
 def shown(page):
