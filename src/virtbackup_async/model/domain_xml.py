@@ -20,7 +20,7 @@ from virtbackup_async.model.disk_xml import (
     without_image_details,
 )
 from virtbackup_async.model.domain import Disk, DomainInfo, SkippedDisk, Volume
-from virtbackup_async.model.guest import canonical_uuid
+from virtbackup_async.model.uuids import canonical_uuid
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 _NO_VOLUMES: Mapping[str, Volume] = MappingProxyType({})

@@ -4,11 +4,10 @@ Hosts that share a target may have guests of one name, and one host may have had
 the UUID tells them apart, and a guest that migrates takes it along. Pure.
 """
 
-from uuid import UUID
-
 from msgspec import Struct
 
 from virtbackup_async.model.backup import Definition, Pending
+from virtbackup_async.model.uuids import canonical_uuid
 
 
 class Guest(Struct, frozen=True):
@@ -37,11 +36,3 @@ def uuid_of(backup: Definition | Pending) -> str | None:
     from virtbackup_async.model import domain_xml  # noqa: PLC0415 -- see above
 
     return domain_xml.uuid(backup.domain_xml)
-
-
-def canonical_uuid(text: str | None) -> str | None:
-    """Return a UUID in lower case with dashes; None if the text is not a UUID."""
-    try:
-        return str(UUID(text))
-    except (TypeError, ValueError, AttributeError):
-        return None

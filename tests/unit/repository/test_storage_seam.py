@@ -10,10 +10,12 @@ from virtbackup_async import repository
 ROOT = Path(repository.__file__).parent
 TOUCHING = {
     "storage/local.py", "storage/local_files.py", "storage/this_host.py",
-    # Of the host, not of the target: unnamed files for what is to be sent, the AWS files, the key.
+    # Of the host, not of the target: unnamed files for what is to be sent, the AWS files and their
+    # like in the environment, the keys, copies of what is looked up often.
     "storage/objects/files.py", "storage/objects/cache.py", "storage/objects/credentials.py",
     "storage/objects/connecting.py",
-    "storage/key_file.py",
+    "storage/key_file.py", "storage/public_file.py", "storage/objects/opened_locks.py",
+    "storage/served/copied.py",
     # The server's side of a directory that is served over ssh, and its errors and channel.
     "storage/served/channel.py", "storage/served/failures.py", "storage/served/quota.py",
     "storage/served/serving.py",
@@ -24,7 +26,7 @@ FORBIDDEN_MODULES = ("os", "fcntl", "shutil", "tempfile", "mmap", "pathlib", "ai
                      "virtbackup_async.files")  # fmt: skip
 PATHS_ARE_NAMED = {
     "storage/repository_file.py", "storage/encrypted.py", "storage/key_changes.py",
-    "storage/opened.py", "storage/key_access.py",
+    "storage/opened.py", "storage/key.py", "storage/key_access.py",
 }  # fmt: skip
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 

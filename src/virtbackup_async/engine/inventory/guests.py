@@ -17,9 +17,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.catalog.scanning import FoundBackup, Problem, Scan
-from virtbackup_async.model.guest import Guest, canonical_uuid, guest_of
+from virtbackup_async.model.guest import Guest, guest_of
 from virtbackup_async.model.names import domain_directory, guest_directories
 from virtbackup_async.model.target_file import TargetFile
+from virtbackup_async.model.uuids import canonical_uuid
 
 
 class KnownGuest(Struct, frozen=True):

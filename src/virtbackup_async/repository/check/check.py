@@ -13,7 +13,6 @@ copies is lost if both are bad. Invariant: nothing is written. Memory: two bytes
 record of the index, and a batch of places.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from threading import Lock
@@ -23,6 +22,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from virtbackup_async.concurrency import CPU_THREADS
 from virtbackup_async.errors import CorruptError, NewerVersionError
 from virtbackup_async.files.refusals import reading
 from virtbackup_async.model.amounts import size
@@ -84,7 +84,7 @@ class Check:
     @property
     def runs_at_once(self) -> int:
         """How many runs should be checked at once, so that neither processors nor storage wait."""
-        return max(os.cpu_count() or 1, self._repository.storage.reads_at_once)
+        return max(CPU_THREADS, self._repository.storage.reads_at_once)
 
     def close(self) -> None:
         """Close the packs that were read. Blocks."""

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from itertools import chain
 from threading import Lock
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 from msgspec import Struct
@@ -32,12 +32,10 @@ from msgspec import Struct
 from virtbackup_async.errors import CorruptError, VirtBackupError
 from virtbackup_async.images.buffers import Room
 from virtbackup_async.repository.data.read_runs import PLACE, Run, runs_of
+from virtbackup_async.repository.format.cipher import Sealing
 from virtbackup_async.repository.format.map_format import Leaves
 from virtbackup_async.repository.format.pack_format import Data
 from virtbackup_async.repository.index.segments import Location
-
-if TYPE_CHECKING:
-    from virtbackup_async.repository.data.chunk_reader import ChunkReader
 
 T = TypeVar("T")
 RUN_BYTES: Final = 4 << 20
@@ -79,6 +77,23 @@ class _Blob(Struct):
 _Window = dict[bytes, _Blob]
 
 
+class AnyChunks(Protocol):
+    """What a ``ReadAhead`` needs of a ``ChunkReader``, which begins it."""
+
+    sealing: Sealing
+    reads_at_once: int
+
+    def read(self, leaf: bytes) -> Data: ...
+
+    def read_sealed(self, leaf: bytes) -> bytes: ...
+
+    def checked(self, blob: Data, id_: bytes) -> bytes: ...
+
+    def find(self, id_: bytes) -> Location | None: ...
+
+    def begin_run(self, pack: bytes, offset: int, length_bytes: int) -> "Future[Data]": ...
+
+
 class ReadAhead:
     """The chunks of one image; any thread may read. ``close`` it.
 
@@ -86,7 +101,7 @@ class ReadAhead:
         sealing: the repository's.
     """
 
-    def __init__(self, chunks: "ChunkReader", room: Room, leaves: Iterable[Leaves] = ()) -> None:
+    def __init__(self, chunks: AnyChunks, room: Room, leaves: Iterable[Leaves] = ()) -> None:
         """Plan nothing yet.
 
         Args:

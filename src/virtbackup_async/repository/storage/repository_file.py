@@ -314,8 +314,8 @@ def _has_key_slots(storage: Storage) -> bool:
 
 def _needed(key: "Path | Key | None", where: str) -> "Key":
     if isinstance(key, Path):
-        from virtbackup_async.repository.storage.key import Key  # noqa: PLC0415 -- see above
-
+        with loading_extra():
+            from virtbackup_async.repository.storage.key import Key  # noqa: PLC0415 -- see above
         return Key.of_key_file(key)
     if key is None:
         raise ConfigError(
